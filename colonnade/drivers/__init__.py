@@ -1,0 +1,84 @@
+"""What the control plane needs of the world, as small protocols. Drivers translate vendor errors to Later/Broken."""
+
+from typing import Protocol
+
+from colonnade.model import NetworkPort, Subnet
+from colonnade.types import Json
+
+
+class Network(Protocol):
+    """Networks, and the ports that VIPs and amphorae use. Every verb is safe to repeat: things are found by name."""
+
+    def subnet(self, subnet_id: str) -> Subnet | None:
+        """The subnet, or None when there is none."""
+        ...
+
+    def subnets(self, network_id: str) -> list[Subnet] | None:
+        """The network's subnets, oldest first; None when there is no such network."""
+        ...
+
+    def port(self, port_id: str) -> NetworkPort | None:
+        """The port, or None when there is none."""
+        ...
+
+    def ensure_vip(self, lb_id: str, project_id: str, subnet: Subnet, address: str | None) -> NetworkPort:
+        """The VIP's port, named octavia-lb-<lb_id>; made when absent.
+
+        Raises Conflict when ``address`` is in use, Invalid when it is outside the subnet, Broken when none is free.
+        """
+        ...
+
+    def ensure_plugged(self, amphora_id: str, subnets: list[Subnet]) -> NetworkPort:
+        """The amphora's own port on the network of ``subnets`` (all of one network), an address on each.
+
+        Named octavia-lb-vrrp-<amphora_id>-<network_id>.
+        """
+        ...
+
+    def plugged(self, amphora_id: str) -> list[NetworkPort]:
+        """All ports made by ensure_plugged for this amphora."""
+        ...
+
+    def release(self, port_id: str) -> None:
+        """Remove the port; one that is gone already is success."""
+        ...
+
+
+class Compute(Protocol):
+    """Where amphorae run."""
+
+    def ensure(self, amphora_id: str, heartbeat_key: str) -> str:
+        """Make the amphora's place (named amphora-<id>) unless it is there; answer its agent's base URL."""
+        ...
+
+    def remove(self, amphora_id: str, agent_url: str | None) -> None:
+        """Remove the place and all that is in it; gone already is success."""
+        ...
+
+    def names(self) -> list[str]:
+        """Ids of all amphorae that exist in the world, known to the database or not: for finding orphans."""
+        ...
+
+
+class AmphoraLink(Protocol):
+    """Talking to an amphora's agent. Raises Later when it does not answer, Broken when it refuses a bundle."""
+
+    def observe(self, agent_url: str, amphora_id: str) -> Json | None:
+        """wire.Observed as JSON; None when the agent answers but has no such amphora."""
+        ...
+
+    def push(self, agent_url: str, amphora_id: str, bundle: Json) -> Json:
+        """Make the amphora be as the bundle (wire.Bundle as JSON) says; answers as observe."""
+        ...
+
+
+class Doorbell(Protocol):
+    """Makes workers look sooner. A lost, doubled or late ring does no harm: the sweep finds what is due."""
+
+    def ring(self, subject: str) -> None:
+        """Say that ``subject`` (a load balancer's id, or "fabric") has work. Never raises, never waits."""
+        ...
+
+    def wait(self, seconds: float) -> set[str]:
+        """Subjects rung since the last call; waits at most ``seconds`` for the first."""
+        ...

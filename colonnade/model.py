@@ -1,0 +1,227 @@
+"""The words of the load-balancing API: resources, their fields, their constraints.
+
+A field is one line here. Request bodies, replies, table columns and OpenAPI are derived from these classes
+(``api.shapes``, ``store.tables``). Marks (``Fixed``, ``Shown``, ``Refused``, ``Hidden``) say who may set a field.
+Values are plain: addresses are normalised text, times naive UTC, lists tuples, JSON objects dicts.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from colonnade.types import (
+    Algorithm, AmphoraStatus, Codes, ConnectionLimit, CookieName, DomainName, Fixed, Hidden, HttpMethod, Ip, Json,
+    ListenerProtocol, Milliseconds, MonitorType, Network, OperatingStatus, PersistenceType, PoolProtocol, Port,
+    ProvisioningStatus, Refused, Retries, Role, Seconds, Shown, Tags, Text, UrlPath, Uuid, Weight,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resource:
+    """What every user-made object has."""
+
+    id: Shown[Uuid]
+    project_id: Shown[str]
+    name: Text = ""
+    admin_state_up: bool = True
+    provisioning_status: Shown[ProvisioningStatus] = ProvisioningStatus.PENDING_CREATE
+    operating_status: Shown[OperatingStatus] = OperatingStatus.OFFLINE
+    reason: Shown[str | None] = None  # why it is not well, for its owner; ours, not Octavia's
+    created_at: Shown[datetime]
+    updated_at: Shown[datetime | None] = None
+    tags: Tags = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoadBalancer(Resource):
+    """A VIP and what answers on it."""
+
+    description: Text = ""
+    vip_address: Fixed[Ip | None] = None
+    vip_port_id: Fixed[Uuid | None] = None
+    vip_subnet_id: Fixed[Uuid | None] = None
+    vip_network_id: Fixed[Uuid | None] = None
+    vip_qos_policy_id: Refused[Uuid | None] = None
+    vip_vnic_type: Shown[str] = "normal"
+    vip_sg_ids: Refused[tuple[Uuid, ...]] = ()
+    additional_vips: Refused[tuple[Json, ...]] = ()
+    provider: Fixed[Text | None] = None
+    flavor_id: Refused[Uuid | None] = None
+    availability_zone: Refused[Text | None] = None
+    vip_owned: Hidden[bool] = True  # the VIP port is ours to remove
+    topology: Hidden[Text] = "SINGLE"
+    incarnation: Hidden[int] = 1  # raised by a failover request; older amphorae are to be replaced
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Listener(Resource):
+    """A port of the VIP, and what is done with what arrives there."""
+
+    loadbalancer_id: Fixed[Uuid]
+    description: Text = ""
+    protocol: Fixed[ListenerProtocol]
+    protocol_port: Fixed[Port]
+    connection_limit: ConnectionLimit = -1
+    default_pool_id: Uuid | None = None
+    default_tls_container_ref: Refused[Text | None] = None
+    sni_container_refs: Refused[tuple[Text, ...]] = ()
+    insert_headers: dict[str, Text] = field(default_factory=dict)
+    timeout_client_data: Milliseconds = 50000
+    timeout_member_connect: Milliseconds = 5000
+    timeout_member_data: Milliseconds = 50000
+    timeout_tcp_inspect: Milliseconds = 0
+    client_ca_tls_container_ref: Refused[Text | None] = None
+    client_authentication: Refused[Text] = "NONE"
+    client_crl_container_ref: Refused[Text | None] = None
+    allowed_cidrs: tuple[Network, ...] | None = None
+    tls_ciphers: Refused[Text | None] = None
+    tls_versions: Refused[tuple[Text, ...] | None] = None
+    alpn_protocols: Refused[tuple[Text, ...] | None] = None
+    hsts_max_age: Refused[Seconds | None] = None
+    hsts_include_subdomains: Refused[bool] = False
+    hsts_preload: Refused[bool] = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SessionPersistence:
+    """How a client stays on its member."""
+
+    type: PersistenceType
+    cookie_name: CookieName | None = None
+    persistence_timeout: int | None = None
+    persistence_granularity: Ip | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pool(Resource):
+    """Members that can stand for one another."""
+
+    loadbalancer_id: Fixed[Uuid]
+    description: Text = ""
+    protocol: Fixed[PoolProtocol]
+    lb_algorithm: Algorithm
+    session_persistence: SessionPersistence | None = None
+    tls_enabled: Refused[bool] = False
+    tls_container_ref: Refused[Text | None] = None
+    ca_tls_container_ref: Refused[Text | None] = None
+    crl_container_ref: Refused[Text | None] = None
+    tls_ciphers: Refused[Text | None] = None
+    tls_versions: Refused[tuple[Text, ...] | None] = None
+    alpn_protocols: Refused[tuple[Text, ...] | None] = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Member(Resource):
+    """A server that does the work."""
+
+    loadbalancer_id: Hidden[Uuid]
+    pool_id: Hidden[Uuid]
+    address: Fixed[Ip]
+    protocol_port: Fixed[Port]
+    weight: Weight = 1
+    backup: bool = False
+    subnet_id: Fixed[Uuid | None] = None
+    monitor_address: Ip | None = None
+    monitor_port: Port | None = None
+    vnic_type: Shown[str] = "normal"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HealthMonitor(Resource):
+    """How a pool's members are checked. Times in seconds."""
+
+    loadbalancer_id: Hidden[Uuid]
+    pool_id: Fixed[Uuid]
+    type: Fixed[MonitorType]
+    delay: Seconds
+    timeout: Seconds
+    max_retries: Retries
+    max_retries_down: Retries = 3
+    http_method: HttpMethod | None = None  # GET when the type is HTTP or HTTPS
+    url_path: UrlPath | None = None  # / when the type is HTTP or HTTPS
+    expected_codes: Codes | None = None  # 200 when the type is HTTP or HTTPS
+    http_version: float | None = None  # 1.0 or 1.1
+    domain_name: DomainName | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Amphora:
+    """A place that balances load: a namespace on this host, or a server of a cloud."""
+
+    id: Uuid
+    loadbalancer_id: Uuid | None
+    compute_id: Uuid | None = None
+    lb_network_ip: Ip | None = None
+    vrrp_ip: Ip | None = None
+    ha_ip: Ip | None = None
+    vrrp_port_id: Uuid | None = None
+    ha_port_id: Uuid | None = None
+    cert_expiration: datetime | None = None
+    cert_busy: bool = False
+    role: Role | None = None
+    status: AmphoraStatus = AmphoraStatus.PENDING_CREATE
+    vrrp_interface: str | None = None
+    vrrp_id: int | None = 1
+    vrrp_priority: int | None = None
+    cached_zone: str | None = None
+    created_at: datetime
+    updated_at: datetime | None = None
+    image_id: Uuid | None = None
+    compute_flavor: Text | None = None
+    incarnation: Hidden[int] = 1
+    agent_url: Hidden[Text | None] = None  # where its agent answers
+    heartbeat_key: Hidden[Text] = ""  # hex; shared by the amphora and the health manager, never shown
+    heartbeat_at: Hidden[datetime | None] = None  # the last good heartbeat, written coarsely
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Subnet:
+    """What the load balancer needs to know of a subnet."""
+
+    id: Uuid
+    network_id: Uuid
+    cidr: Network
+    gateway_ip: Ip | None
+    project_id: str
+    shared: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FixedIp:
+    """An address of a port, with what an interface needs to use it."""
+
+    subnet_id: Uuid
+    address: Ip
+    cidr: Network
+    gateway_ip: Ip | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NetworkPort:
+    """A port on a network, as the network driver gives it."""
+
+    id: Uuid
+    name: Text
+    network_id: Uuid
+    project_id: str
+    device_id: str
+    device_owner: str
+    mac_address: str
+    mtu: int
+    fixed_ips: tuple[FixedIp, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tree:
+    """One load balancer with all that belongs to it, as read in one transaction at ``generation``."""
+
+    load_balancer: LoadBalancer
+    listeners: tuple[Listener, ...] = ()
+    pools: tuple[Pool, ...] = ()
+    members: tuple[Member, ...] = ()
+    health_monitors: tuple[HealthMonitor, ...] = ()
+    amphorae: tuple[Amphora, ...] = ()
+    generation: int = 0
+    delete_wanted: bool = False
+
+
+USER_RESOURCES: tuple[type[Resource], ...] = (LoadBalancer, Listener, Pool, Member, HealthMonitor)

@@ -1,0 +1,200 @@
+"""Every option, once: name, type, default, help. Read from colonnade.conf (oslo.config) into frozen ``Settings``.
+
+Section and option names are Octavia's where they mean the same. A wrong value stops the program at start with the
+option's name.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from oslo_config import cfg
+
+
+def _option(default: Any, help: str, **limits: Any) -> Any:  # noqa: ANN401 - the default's type is the field's
+    return field(default=default, metadata={"help": help, **limits})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Default:
+    """[DEFAULT]"""
+
+    state_path: str = _option("/var/lib/colonnade/default", "Directory that holds all state of this installation.")
+    debug: bool = _option(False, "Log at DEBUG level.")
+    host: str = _option("", "This node's name in leases and logs; empty: the host name.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Database:
+    """[database]"""
+
+    connection: str = _option("", "SQLAlchemy URL; empty: SQLite in the state directory.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ApiSettings:
+    """[api_settings]"""
+
+    bind_host: str = _option("127.0.0.1", "Address the API listens on.")
+    bind_port: int = _option(9876, "TCP port the API listens on.", min=1, max=65535)
+    threads: int = _option(8, "Threads that answer requests.", min=1, max=256)
+    auth_strategy: str = _option(
+        "builtin",
+        "builtin: tokens of the built-in identity. noauth: also take requests without a token, as admin, on loopback "
+        "addresses only.",
+        choices=["builtin", "noauth"],
+    )
+    pagination_max_limit: int = _option(1000, "Most items on one page of a list.", min=1)
+    api_base_uri: str = _option("", "Base of links in replies; empty: from the request.")
+    max_request_body_size: int = _option(1048576, "Bytes of a request body that are accepted.", min=1024)
+    allow_ping_health_monitors: bool = _option(True, "Whether PING health monitors may be created.")
+    healthcheck_enabled: bool = _option(True, "Whether GET /healthcheck is answered.")
+    default_provider_driver: str = _option("amphora", "Provider of load balancers that name none.")
+    token_lifetime_s: int = _option(86400, "Seconds a token of the built-in identity is good for.", min=60)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ControllerWorker:
+    """[controller_worker]"""
+
+    threads: int = _option(4, "Load balancers worked on at the same time by one worker.", min=1, max=64)
+    lease_s: float = _option(30.0, "Seconds a worker's lease on a load balancer lasts without renewal.", min=1)
+    sweep_interval_s: float = _option(1.0, "Seconds between looks for due work that no doorbell announced.", min=0.05)
+    pending_limit_s: float = _option(
+        60.0, "Seconds of failed tries after which a load balancer turns ERROR (and goes on being tried).", min=1
+    )
+    retry_longest_s: float = _option(60.0, "Longest pause between two tries, in seconds.", min=1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HealthManager:
+    """[health_manager]"""
+
+    bind_ip: str = _option("127.0.0.1", "Address that takes heartbeats (UDP).")
+    bind_port: int = _option(5555, "UDP port that takes heartbeats.", min=1, max=65535)
+    controller_ip_port_list: tuple[str, ...] = _option(
+        (), "Health managers that amphorae send heartbeats to, ip:port; empty: this one's own address."
+    )
+    heartbeat_interval_s: float = _option(3.0, "Seconds between heartbeats of an amphora.", min=0.2)
+    heartbeat_timeout_s: float = _option(60.0, "Seconds of silence after which an amphora is stale.", min=2)
+    flush_interval_s: float = _option(0.3, "Seconds of heartbeats gathered into one database write.", min=0.05)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HouseKeeping:
+    """[house_keeping]"""
+
+    cleanup_interval_s: float = _option(30.0, "Seconds between sweeps.", min=0.2)
+    event_expiry_age_s: int = _option(604800, "Seconds that events are kept.", min=60)
+    events_kept: int = _option(500, "Events kept of each load balancer, the newest.", min=10)
+    orphan_age_s: float = _option(60.0, "Seconds something nobody owns must exist before it is removed.", min=1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Networking:
+    """[networking]"""
+
+    reserved_ips: tuple[str, ...] = _option(("169.254.169.254",), "Addresses that no member may have.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HaproxyAmphora:
+    """[haproxy_amphora]"""
+
+    haproxy_cmd: str = _option("/usr/sbin/haproxy", "The HAProxy program.")
+    default_connection_limit: int = _option(50000, "What a listener's connection_limit of -1 means.", min=1)
+    timeout_client_data: int = _option(50000, "Default of a listener's field, milliseconds.", min=0)
+    timeout_member_connect: int = _option(5000, "Default of a listener's field, milliseconds.", min=0)
+    timeout_member_data: int = _option(50000, "Default of a listener's field, milliseconds.", min=0)
+    timeout_tcp_inspect: int = _option(0, "Default of a listener's field, milliseconds.", min=0)
+    hard_stop_after_s: int = _option(60, "Seconds a replaced HAProxy process may finish its connections.", min=1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Agent:
+    """[agent] (a stand-alone host's; all paths follow from state_path)"""
+
+    tag: str = _option("default", "Short name (letters, digits, at most 8) in names of namespaces and interfaces.")
+    slot: int = _option(0, "Number of this installation on this machine; uids and uplink addresses follow from it.",
+                        min=0, max=99)
+    control_group: str = _option("colonnade", "Group whose members may talk to the agent.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Local:
+    """[local] The small cloud around a stand-alone installation, written at first start."""
+
+    private_cidr: str = _option("10.64.0.0/16", "Addresses of private-subnet.")
+    public_cidr: str = _option("10.65.0.0/24", "Addresses of public-subnet, where floating IPs come from.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """All options, by section."""
+
+    default: Default = field(default_factory=Default)
+    database: Database = field(default_factory=Database)
+    api_settings: ApiSettings = field(default_factory=ApiSettings)
+    controller_worker: ControllerWorker = field(default_factory=ControllerWorker)
+    health_manager: HealthManager = field(default_factory=HealthManager)
+    house_keeping: HouseKeeping = field(default_factory=HouseKeeping)
+    networking: Networking = field(default_factory=Networking)
+    haproxy_amphora: HaproxyAmphora = field(default_factory=HaproxyAmphora)
+    agent: Agent = field(default_factory=Agent)
+    local: Local = field(default_factory=Local)
+
+    @property
+    def state(self) -> Path:
+        """The state directory."""
+        return Path(self.default.state_path)
+
+    @property
+    def database_url(self) -> str:
+        """Where the database is."""
+        return self.database.connection or f"sqlite:///{self.state / 'db' / 'colonnade.sqlite'}"
+
+    @property
+    def agent_url(self) -> str:
+        """Where the stand-alone host's agent answers."""
+        return f"unix://{self.state / 'run' / 'agent.sock'}"
+
+    @property
+    def heartbeat_targets(self) -> tuple[str, ...]:
+        """Where amphorae send heartbeats, ip:port."""
+        own = f"{self.health_manager.bind_ip}:{self.health_manager.bind_port}"
+        return tuple(self.health_manager.controller_ip_port_list) or (own,)
+
+
+class WrongSetting(Exception):
+    """An option has a value it may not have; the text names section, option and value."""
+
+
+def load(files: list[str]) -> Settings:
+    """Settings from these files, later ones winning; defaults for the rest. Raises WrongSetting."""
+    conf = cfg.ConfigOpts()
+    sections = {f.name: _section_type(f) for f in dataclasses.fields(Settings)}
+    for name, section in sections.items():
+        conf.register_opts([_opt(f) for f in dataclasses.fields(section)], None if name == "default" else name)
+    try:
+        conf([], project="colonnade", default_config_files=files, default_config_dirs=[])
+        return Settings(**{name: _read(conf if name == "default" else conf[name], t) for name, t in sections.items()})
+    except (cfg.ConfigFileValueError, cfg.ConfigFileParseError, cfg.ConfigFilesNotFoundError, ValueError) as e:
+        raise WrongSetting(str(e)) from e
+
+
+def _section_type(f: "dataclasses.Field[Any]") -> type[Any]:
+    return f.default_factory  # type: ignore[return-value]  # each section's factory is its class
+
+
+def _opt(f: "dataclasses.Field[Any]") -> cfg.Opt:
+    limits = {k: v for k, v in f.metadata.items() if k != "help"}
+    default = dataclasses.MISSING if f.default is dataclasses.MISSING else f.default
+    kinds = {bool: cfg.BoolOpt, int: cfg.IntOpt, float: cfg.FloatOpt, tuple: cfg.ListOpt, str: cfg.StrOpt}
+    return kinds[type(default)](f.name, default=list(default) if isinstance(default, tuple) else default,
+                                help=f.metadata["help"], **limits)
+
+
+def _read(group: Any, section: type[Any]) -> Any:  # noqa: ANN401 - oslo.config's groups are untyped
+    values = {f.name: getattr(group, f.name) for f in dataclasses.fields(section)}
+    return section(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
