@@ -174,6 +174,20 @@ class Amphora:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Caller:
+    """Who sends a request, as an identity service vouches for it."""
+
+    user_id: str
+    project_id: str | None
+    roles: frozenset[str] = frozenset()  # keystone's default roles: admin implies member implies reader
+
+    @property
+    def is_admin(self) -> bool:
+        """May do everything in every project."""
+        return "admin" in self.roles
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Subnet:
     """What the load balancer needs to know of a subnet."""
 
