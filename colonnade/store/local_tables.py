@@ -1,0 +1,118 @@
+"""The tables of the small cloud around a stand-alone installation: identity, and networks with their addresses."""
+
+from sqlalchemy import JSON, Boolean, Column, DateTime, Float, Integer, String, Table, Text, UniqueConstraint
+
+from colonnade.store.tables import metadata
+
+local_project = Table(
+    "local_project",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("name", String(64), nullable=False, unique=True),
+    Column("description", String(255), nullable=False, default=""),
+    Column("enabled", Boolean, nullable=False, default=True),
+)
+
+local_user = Table(
+    "local_user",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("name", String(255), nullable=False, unique=True),
+    Column("password", Text, nullable=False),  # scrypt, with its parameters
+    Column("default_project_id", String(64)),
+    Column("enabled", Boolean, nullable=False, default=True),
+)
+
+local_role_assignment = Table(
+    "local_role_assignment",
+    metadata,
+    Column("user_id", String(64), primary_key=True),
+    Column("project_id", String(64), primary_key=True),
+    Column("role", String(32), primary_key=True),
+)
+
+local_revoked_token = Table(
+    "local_revoked_token",
+    metadata,
+    Column("audit_id", String(32), primary_key=True),
+    Column("expires_at", Float, nullable=False, index=True),  # seconds since the epoch; the row may go then
+)
+
+# Small facts by name. "identity": raised by each change to the four tables above, so that processes know when to read
+# them again. "networks": 1 once the first networks were made.
+local_state = Table(
+    "local_state",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("value", Integer, nullable=False),
+)
+
+
+def _common() -> tuple[Column[object], ...]:
+    """What every network object has. Returns fresh columns: a column belongs to one table."""
+    return (
+        Column("id", String(36), primary_key=True),
+        Column("project_id", String(64), nullable=False, index=True),
+        Column("description", String(255), nullable=False, default=""),
+        Column("tags", JSON, nullable=False, default=list),
+        Column("created_at", DateTime, nullable=False),
+        Column("updated_at", DateTime, nullable=False),
+        Column("revision_number", Integer, nullable=False, default=1),
+    )
+
+
+local_network = Table(
+    "local_network",
+    metadata,
+    *_common(),
+    Column("name", String(255), nullable=False, index=True),
+    Column("shared", Boolean, nullable=False),
+    Column("external", Boolean, nullable=False),  # floating IPs come from here
+    Column("mtu", Integer, nullable=False),
+)
+
+local_subnet = Table(
+    "local_subnet",
+    metadata,
+    *_common(),
+    Column("name", String(255), nullable=False, index=True),
+    Column("network_id", String(36), nullable=False, index=True),
+    Column("ip_version", Integer, nullable=False),
+    Column("cidr", String(64), nullable=False),
+    Column("gateway_ip", String(64)),
+    Column("allocation_pools", JSON, nullable=False),  # [{"start": address, "end": address}, ...], ascending
+    Column("last_given", String(64)),  # allocation goes on after this address, so that none is used again soon
+)
+
+local_port = Table(
+    "local_port",
+    metadata,
+    *_common(),
+    Column("name", String(255), nullable=False, index=True),
+    Column("network_id", String(36), nullable=False),
+    Column("mac_address", String(17), nullable=False),
+    Column("device_id", String(255), nullable=False, index=True),
+    Column("device_owner", String(255), nullable=False),
+    UniqueConstraint("network_id", "mac_address"),
+)
+
+# Every address that is taken: by a port, or by a floating IP. The primary key is what makes giving one out safe.
+local_address = Table(
+    "local_address",
+    metadata,
+    Column("subnet_id", String(36), primary_key=True),
+    Column("address", String(64), primary_key=True),
+    Column("owner_id", String(36), nullable=False, index=True),
+    Column("position", Integer, nullable=False, default=0),  # place among its port's addresses
+)
+
+local_floating_ip = Table(
+    "local_floating_ip",
+    metadata,
+    *_common(),
+    Column("floating_network_id", String(36), nullable=False, index=True),
+    Column("floating_ip_address", String(64), nullable=False),
+    Column("port_id", String(36)),
+    Column("fixed_ip_address", String(64)),
+    UniqueConstraint("port_id", "fixed_ip_address"),
+)
