@@ -171,6 +171,7 @@ class Amphora:
     agent_url: Hidden[Text | None] = None  # where its agent answers
     heartbeat_key: Hidden[Text] = ""  # hex; shared by the amphora and the health manager, never shown
     heartbeat_at: Hidden[datetime | None] = None  # the last good heartbeat, written coarsely
+    digest: Hidden[Text | None] = None  # of the bundle it ran when the loop last looked
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

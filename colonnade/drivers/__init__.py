@@ -39,6 +39,10 @@ class Network(Protocol):
         """All ports made by ensure_plugged for this amphora."""
         ...
 
+    def ours(self) -> list[NetworkPort]:
+        """All ports that ensure_vip and ensure_plugged ever made and that still exist: for finding orphans."""
+        ...
+
     def release(self, port_id: str) -> None:
         """Remove the port; one that is gone already is success."""
         ...
