@@ -47,9 +47,9 @@ class Cidr:
     """A network in CIDR notation as text, host bits cleared."""
 
 
-_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
-Uuid = Annotated[str, Matches(_UUID, "Value should be UUID format")]
+Uuid = Annotated[str, Matches(UUID, "Value should be UUID format")]
 Text = Annotated[str, MaxLen(255)]
 Port = Annotated[int, Interval(ge=1, le=65535)]
 Weight = Annotated[int, Interval(ge=0, le=256)]

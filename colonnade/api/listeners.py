@@ -1,0 +1,78 @@
+"""Listeners: what may be asked of them."""
+
+from colonnade.api import access, rules, shapes, trees, writing
+from colonnade.api.listing import Listed
+from colonnade.api.resources import Kind
+from colonnade.api.trees import Change
+from colonnade.clock import utc
+from colonnade.errors import Unsupported
+from colonnade.model import Caller, Listener, LoadBalancer, Pool, Tree
+from colonnade.store import query, tables
+from colonnade.types import Json
+
+
+class Listeners(Kind[Listener]):
+    """The kind."""
+
+    cls = Listener
+    body = shapes.LISTENER
+    listed = Listed(cls=Listener, plural="listeners", also=("loadbalancer_id",), scoped=True)
+    policy = "listener"
+
+    def creation(self, who: Caller, given: Json) -> tuple[Tree, str]:
+        lb_id = given["loadbalancer_id"]
+        parent_of(self, who, lb_id, "listener:post")
+        its_id = writing.new_id()
+
+        def decide(tree: Tree) -> Change:
+            listener = self.made(tree, tree.load_balancer, {**given, "id": its_id})
+            tree = trees.mark(trees.put(tree, listener))
+            return Change(tree=tree, about=("listener", its_id), sentence=f"Asked to create {name(listener)}.")
+
+        return writing.change(self.api, lb_id, decide), its_id
+
+    def made(self, tree: Tree, lb: LoadBalancer, given: Json) -> Listener:
+        """A new listener that may join the tree."""
+        if given.get("l7policies"):
+            raise Unsupported("L7 policies are not supported in this deployment yet; leave l7policies out.")
+        fields = {k: v for k, v in given.items() if k not in ("project_id", "tenant_id", "l7policies")}
+        listener = Listener(**{**self.defaults(), **writing.new_fields(self.api, lb, fields)})
+        self._check(tree, listener)
+        rules.listener_has_effect(listener)
+        rules.listener_is_unique(tree, listener)
+        return listener
+
+    def update(self, tree: Tree, old: Listener, given: Json) -> Change:
+        new = trees.changed(old, given, utc(self.api.clock.now()))
+        self._check(tree, new)
+        tree = trees.mark(trees.put(tree, new))
+        return Change(tree=tree, about=("listener", new.id), sentence=f"Asked to change {name(new)}.")
+
+    def delete(self, tree: Tree, old: Listener) -> Change:
+        tree = trees.mark(trees.put(tree, trees.leaving(old, utc(self.api.clock.now()))))
+        return Change(tree=tree, about=("listener", old.id), sentence=f"Asked to delete {name(old)}.")
+
+    def defaults(self) -> Json:
+        section = self.api.settings.haproxy_amphora
+        names = ("timeout_client_data", "timeout_member_connect", "timeout_member_data", "timeout_tcp_inspect")
+        return {n: getattr(section, n) for n in names}
+
+    def _check(self, tree: Tree, listener: Listener) -> None:
+        if listener.default_pool_id is not None:
+            pool = trees.find_mutable(tree, Pool, listener.default_pool_id)
+            rules.listener_takes_pool(listener.protocol, pool.protocol)
+        rules.headers(listener.insert_headers, listener.protocol)
+        vip = tree.load_balancer.vip_address
+        rules.cidrs(listener.allowed_cidrs, () if vip is None else (vip,))
+
+
+def name(listener: Listener) -> str:
+    """The listener in words."""
+    return f"listener {listener.name or listener.id} ({listener.protocol} on port {listener.protocol_port})"
+
+
+def parent_of(kind: "Kind[Listener] | Kind[Pool]", who: Caller, lb_id: str, target: str) -> None:
+    """404 unless the load balancer exists, 403 unless the caller may do ``target`` in its project."""
+    with kind.api.store.read() as conn:
+        found = query.owner(conn, tables.load_balancer, lb_id)
+    access.check(target, who, trees.existing(found, LoadBalancer, lb_id)[1])

@@ -1,0 +1,182 @@
+"""The arguments of lists: filters, tags, sorting, paging, fields; and the links to the pages around."""
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+import falcon
+from sqlalchemy import ColumnElement, Connection, Table
+
+from colonnade.api import replies
+from colonnade.api.writing import Api
+from colonnade.errors import Invalid
+from colonnade.store import query, tables
+from colonnade.types import Json
+
+_CONTROL_ARGS = frozenset({"limit", "marker", "page_reverse", "sort", "sort_key", "sort_dir", "fields"})
+_TAG_ARGS = frozenset({"tags", "tags-any", "not-tags", "not-tags-any"})
+_WRONG = "One or more arguments are either duplicate or invalid"
+
+
+@dataclass(frozen=True, slots=True)
+class Args:
+    """A query string, in order."""
+
+    pairs: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, req: falcon.Request) -> "Args":
+        """Raises Invalid for text that no column holds."""
+        if not req.query_string:
+            return cls(())
+        try:
+            pairs = parse_qsl(req.query_string, keep_blank_values=True, max_num_fields=200)
+        except ValueError as e:
+            raise Invalid(_WRONG) from e
+        if any("\0" in k or "\0" in v for k, v in pairs):
+            raise Invalid(_WRONG)
+        return cls(tuple(pairs))
+
+    def every(self, name: str) -> list[str]:
+        """All values of an argument, comma lists taken apart."""
+        return [part for k, v in self.pairs if k == name for part in v.split(",") if part]
+
+    def one(self, name: str) -> str | None:
+        """The only value of an argument. Raises Invalid when there are more."""
+        values = [v for k, v in self.pairs if k == name]
+        if len(values) > 1:
+            raise Invalid(_WRONG)
+        return values[0] if values else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Listed:
+    """A list as it is served."""
+
+    cls: type[Any]
+    plural: str
+    also: tuple[str, ...] = ()  # filters besides the shown fields
+    scoped: bool = False  # project_id is the scope, not a filter
+
+
+def reply(
+    api: Api, req: falcon.Request, listed: Listed, where: list[ColumnElement[bool]], conn: Connection
+) -> dict[str, Any]:
+    """The document of one page."""
+    args = Args.of(req)
+    table = tables.OF[listed.cls]
+    page = _page(args, table, api.settings.api_settings.pagination_max_limit, listed)
+    conditions = [*where, *_filters(args, table, listed)]
+    try:
+        found = query.page(conn, table, replies.COLUMNS[listed.cls], conditions, page)
+    except query.UnknownMarker as e:
+        raise Invalid(f"Validation failure: marker {e} is not an object of this list") from e
+    documents = replies.documents(conn, listed.cls, found)
+    links = _links(api, req, args, page, documents)
+    return {listed.plural: replies.choose(documents, args.every("fields")), f"{listed.plural}_links": links}
+
+
+def _page(args: Args, table: Table, most: int, listed: Listed) -> query.Page:
+    return query.Page(
+        sort=_sort(args, table, listed),
+        limit=_limit(args.one("limit"), most),
+        marker=args.one("marker"),
+        backward=args.one("page_reverse") == "True",
+    )
+
+
+def _limit(text: str | None, most: int) -> int | None:
+    if text is None:
+        return most
+    if text in ("infinite", "None"):
+        return None
+    try:
+        limit = int(text)
+    except ValueError as e:
+        raise falcon.HTTPBadRequest(description=f"Limit must be an integer or 'infinite', not {text[:64]!r}") from e
+    return min(limit, most) if limit > 0 else None
+
+
+def _sort(args: Args, table: Table, listed: Listed) -> tuple[tuple[str, bool], ...]:
+    wanted = [part.partition(":") for part in args.every("sort")]
+    keys = [(key, direction or "asc") for key, _, direction in wanted]
+    if not keys:
+        names, directions = args.every("sort_key"), args.every("sort_dir")
+        if len(directions) > len(names):
+            raise falcon.HTTPBadRequest(description="There are more sort directions than sort keys.")
+        keys = [(n, directions[i] if i < len(directions) else "asc") for i, n in enumerate(names)]
+    known = _filterable(listed)
+    chosen: dict[str, bool] = {}
+    for key, direction in keys:
+        if direction not in ("asc", "desc"):
+            raise falcon.HTTPBadRequest(description=f"Sort direction must be asc or desc, not {direction[:64]!r}")
+        if key not in known or not query.sortable(table, key):
+            raise Invalid(f"Validation failure: {key[:64]!r} is not a valid sort key")
+        chosen.setdefault(key, direction == "desc")
+    for key in ("created_at", "id"):
+        chosen.setdefault(key, False)
+    return tuple(chosen.items())
+
+
+def _filterable(listed: Listed) -> frozenset[str]:
+    return frozenset((*replies.FIELDS[listed.cls], *listed.also))
+
+
+def _filters(args: Args, table: Table, listed: Listed) -> list[ColumnElement[bool]]:
+    known = _filterable(listed)
+    conditions: dict[str, ColumnElement[bool]] = {}
+    for name, value in args.pairs:
+        if name in _CONTROL_ARGS or name in _TAG_ARGS or (name == "project_id" and listed.scoped):
+            continue
+        column = "admin_state_up" if name == "enabled" and "admin_state_up" in known else name
+        if column not in known or column in conditions or column == "tags":
+            raise Invalid(_WRONG)
+        conditions[column] = _condition(table, column, value)
+    return [*conditions.values(), *_tags(args, table)]
+
+
+def _condition(table: Table, column: str, value: str) -> ColumnElement[bool]:
+    if table is tables.pool and column == "listener_id":
+        return query.pool_of_listener(value)
+    if table is tables.amphora and column == "project_id":
+        return query.amphora_of_project(value)
+    try:
+        return query.equals(table, column, value)
+    except query.UnusableFilter as e:
+        raise Invalid(_WRONG) from e
+
+
+def _tags(args: Args, table: Table) -> list[ColumnElement[bool]]:
+    conditions = []
+    for name in _TAG_ARGS:
+        tags = args.every(name)
+        if tags:
+            if table is tables.amphora:
+                raise Invalid(_WRONG)
+            choose = query.untagged if name.startswith("not") else query.tagged
+            conditions.append(choose(table, tags, every=not name.endswith("any")))
+    return conditions
+
+
+def _links(api: Api, req: falcon.Request, args: Args, page: query.Page, documents: list[Json]) -> list[Json]:
+    links: list[Json] = []
+    if documents and page.limit is not None and len(documents) == page.limit:
+        links.append({"rel": "next", "href": _href(api, req, args, page, documents[-1]["id"], backward=False)})
+    if documents and page.marker is not None:
+        links.append({"rel": "previous", "href": _href(api, req, args, page, documents[0]["id"], backward=True)})
+    return links
+
+
+def _href(api: Api, req: falcon.Request, args: Args, page: query.Page, marker: str, *, backward: bool) -> str:
+    base = base_uri(api, req) + req.path
+    # Filters go along: stock clients follow a link by its query string alone.
+    kept = [(k, v) for k, v in args.pairs if k not in ("limit", "marker", "page_reverse")]
+    paging = [("limit", str(page.limit)), *kept, ("marker", marker)]
+    return f"{base}?{urlencode(paging + ([('page_reverse', 'True')] if backward else []))}"
+
+
+def base_uri(api: Api, req: falcon.Request) -> str:
+    """Where this service answers, without a slash at the end. Forwarding headers are not believed: anyone may send
+    them; behind a proxy api_base_uri says it."""
+    base = api.settings.api_settings.api_base_uri.rstrip("/")
+    return base + req.app if base else req.prefix

@@ -1,0 +1,166 @@
+"""Replies: the documents of resources, made from rows (GET) or from a tree just written (POST, PUT)."""
+
+import dataclasses
+import typing
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row
+
+from colonnade.model import Amphora, HealthMonitor, Listener, LoadBalancer, Member, Pool, Resource, Tree
+from colonnade.store import query, rows, tables
+from colonnade.store.query import Links
+from colonnade.types import Json, Mark
+
+# Hidden or plain columns that a reply shows as links to parents, or not at all.
+_PARENTS: dict[type[Any], tuple[str, ...]] = {
+    Listener: ("loadbalancer_id",), Pool: ("loadbalancer_id",), HealthMonitor: ("pool_id",),
+}  # fmt: skip
+
+Linker = Callable[[Connection, Iterable[str]], Links]
+_LINKERS: dict[type[Any], Linker] = {LoadBalancer: query.load_balancer_links, Pool: query.pool_links}
+
+
+def _shown(cls: type[Any]) -> tuple[str, ...]:
+    hints = typing.get_type_hints(cls, include_extras=True)
+    marks = {f.name: getattr(hints[f.name], "__metadata__", ()) for f in dataclasses.fields(cls)}
+    return tuple(n for n, m in marks.items() if Mark.HIDDEN not in m and n not in _PARENTS.get(cls, ()))
+
+
+FIELDS: dict[type[Any], tuple[str, ...]] = {
+    c: _shown(c) for c in (LoadBalancer, Listener, Pool, Member, HealthMonitor, Amphora)
+}
+_COLUMN_NAMES = {c: (*names, *_PARENTS.get(c, ())) for c, names in FIELDS.items()}
+_KEYS = {c: names if c is Amphora else (*names, "tenant_id") for c, names in _COLUMN_NAMES.items()}
+COLUMNS: dict[type[Any], tuple[ColumnElement[Any], ...]] = {
+    c: tuple(tables.OF[c].c["project_id" if k == "tenant_id" else k] for k in keys) for c, keys in _KEYS.items()
+}  # tenant_id is project_id by its old name
+
+
+def documents(conn: Connection, cls: type[Any], found: Sequence[Row[Any]]) -> list[Json]:
+    """The documents of rows that were selected by ``COLUMNS``."""
+    keys = _KEYS[cls]
+    made = [dict(zip(keys, row, strict=True)) for row in found]
+    linker = _LINKERS.get(cls)
+    links = linker(conn, [d["id"] for d in made]) if linker and made else {}
+    finish = _FINISH.get(cls)
+    if finish:
+        for document in made:
+            finish(document, links)
+    return made
+
+
+def of_tree(tree: Tree, value: Resource) -> Json:
+    """The document of an object of this tree."""
+    cls = type(value)
+    row = rows.to_row(value)
+    document = {k: row["project_id" if k == "tenant_id" else k] for k in _KEYS[cls]}
+    finish = _FINISH.get(cls)
+    if finish:
+        finish(document, _links(tree))
+    return document
+
+
+def nested(tree: Tree) -> Json:
+    """The answer to the creation of a load balancer: all of it, each object in its place."""
+    whole = of_tree(tree, tree.load_balancer)
+    whole["listeners"] = [of_tree(tree, v) for v in tree.listeners]
+    whole["pools"] = [_nested_pool(tree, v) for v in tree.pools]
+    for inner in (*whole["listeners"], *whole["pools"]):
+        del inner["loadbalancers"]
+    return whole
+
+
+def _nested_pool(tree: Tree, pool: Pool) -> Json:
+    document = of_tree(tree, pool)
+    document.pop("healthmonitor_id", None)
+    document["healthmonitor"] = next((of_tree(tree, v) for v in tree.health_monitors if v.pool_id == pool.id), None)
+    document["members"] = [of_tree(tree, v) for v in tree.members if v.pool_id == pool.id]
+    return document
+
+
+def _links(tree: Tree) -> Links:
+    links: Links = {}
+    pairs = [
+        *((("listeners", v.loadbalancer_id), v.id) for v in tree.listeners),
+        *((("pools", v.loadbalancer_id), v.id) for v in tree.pools),
+        *((("listeners", v.default_pool_id), v.id) for v in tree.listeners if v.default_pool_id),
+        *((("members", v.pool_id), v.id) for v in tree.members),
+        *((("healthmonitor", v.pool_id), v.id) for v in tree.health_monitors),
+    ]
+    for key, its_id in pairs:
+        links.setdefault(key, []).append({"id": its_id})
+    return links
+
+
+def _finish_load_balancer(document: Json, links: Links) -> None:
+    document["provider"] = document["provider"] or "octavia"
+    document["listeners"] = links.get(("listeners", document["id"]), [])
+    document["pools"] = links.get(("pools", document["id"]), [])
+
+
+def _finish_listener(document: Json, _links: Links) -> None:
+    document["loadbalancers"] = [{"id": document.pop("loadbalancer_id")}]
+    document["l7policies"] = []
+    document["allowed_cidrs"] = document["allowed_cidrs"] or None
+
+
+def _finish_pool(document: Json, links: Links) -> None:
+    its_id = document["id"]
+    document["loadbalancers"] = [{"id": document.pop("loadbalancer_id")}]
+    document["listeners"] = links.get(("listeners", its_id), [])
+    document["members"] = links.get(("members", its_id), [])
+    monitors = links.get(("healthmonitor", its_id))
+    if monitors:
+        document["healthmonitor_id"] = monitors[-1]["id"]
+
+
+def _finish_monitor(document: Json, _links: Links) -> None:
+    document["pools"] = [{"id": document.pop("pool_id")}]
+
+
+_FINISH: dict[type[Any], Callable[[Json, Links], None]] = {
+    LoadBalancer: _finish_load_balancer, Listener: _finish_listener, Pool: _finish_pool,
+    HealthMonitor: _finish_monitor,
+}  # fmt: skip
+
+
+def choose(documents: list[Json], fields: Sequence[str]) -> list[Json]:
+    """Only the named keys; all of them when none is named."""
+    if not fields:
+        return documents
+    wanted = set(fields)
+    return [{k: v for k, v in d.items() if k in wanted} for d in documents]
+
+
+def status_tree(tree: Tree) -> Json:
+    """The statuses of everything that listeners lead to."""
+    lb = tree.load_balancer
+    listeners = [
+        {**_status(v), "pools": [_pool_status(tree, p) for p in tree.pools if p.id == v.default_pool_id]}
+        for v in tree.listeners
+    ]
+    return {"statuses": {"loadbalancer": {**_status(lb), "listeners": listeners}}}
+
+
+def _pool_status(tree: Tree, pool: Pool) -> Json:
+    monitor = next((v for v in reversed(tree.health_monitors) if v.pool_id == pool.id), None)
+    return {
+        **_status(pool),
+        "health_monitor": None if monitor is None else {**_status(monitor), "type": monitor.type},
+        "members": [
+            {**_status(v), "address": v.address, "protocol_port": v.protocol_port}
+            for v in tree.members
+            if v.pool_id == pool.id
+        ],
+    }
+
+
+def _status(value: Resource) -> Json:
+    return {
+        "id": value.id,
+        "name": value.name,
+        "operating_status": value.operating_status,
+        "provisioning_status": value.provisioning_status,
+        "reason": value.reason,
+    }

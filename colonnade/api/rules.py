@@ -1,0 +1,164 @@
+"""Rules that look at more than one field, as pure functions. Each raises the error of its first broken rule."""
+
+from collections.abc import Collection, Iterable, Mapping
+from ipaddress import ip_address, ip_network
+
+from colonnade.api.trees import staying
+from colonnade.errors import Conflict, Invalid, Unsupported
+from colonnade.model import HealthMonitor, Listener, Member, Pool, SessionPersistence, Tree
+from colonnade.types import Algorithm, MonitorType, PersistenceType, PoolProtocol
+from colonnade.types import ListenerProtocol as L
+from colonnade.types import PoolProtocol as P
+
+_POOLS_OF: Mapping[L, frozenset[P]] = {
+    L.TCP: frozenset({P.TCP, P.HTTP, P.HTTPS, P.PROXY, P.PROXYV2}),
+    L.HTTP: frozenset({P.HTTP, P.PROXY, P.PROXYV2}),
+    L.HTTPS: frozenset({P.HTTPS, P.TCP, P.PROXY, P.PROXYV2}),
+    L.TERMINATED_HTTPS: frozenset({P.HTTP, P.PROXY, P.PROXYV2}),
+    L.UDP: frozenset({P.UDP}),
+    L.SCTP: frozenset({P.SCTP}),
+    L.PROMETHEUS: frozenset(),
+}
+_DATAGRAM_POOLS = frozenset({P.UDP, P.SCTP})
+_MONITORS_OF_DATAGRAMS = frozenset({MonitorType.UDP_CONNECT, MonitorType.SCTP, MonitorType.TCP, MonitorType.HTTP})
+_MONITORS_OF_STREAMS = frozenset(
+    {MonitorType.HTTP, MonitorType.HTTPS, MonitorType.PING, MonitorType.TCP, MonitorType.TLS_HELLO}
+)
+_HTTP_MONITORS = frozenset({MonitorType.HTTP, MonitorType.HTTPS})
+_ONLY_HTTP = ("http_method", "url_path", "expected_codes", "http_version", "domain_name")
+_HEADERS = frozenset({"X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Proto"})
+_HEADERS_LATER = frozenset({"X-Forwarded-IP", "X-Client-IP", "X-Real-IP"})
+_TCP_FAMILY = frozenset({L.TCP, L.HTTP, L.HTTPS, L.TERMINATED_HTTPS, L.PROMETHEUS})
+
+
+def listener_takes_pool(listener: L, pool: P) -> None:
+    """400 unless a listener of this protocol may send to a pool of that one."""
+    if listener is L.PROMETHEUS:
+        raise Invalid("Protocol PROMETHEUS listeners cannot have child objects.")
+    if pool not in _POOLS_OF[listener]:
+        raise Invalid(
+            f"Validation failure: The pool protocol '{pool}' is invalid while the listener protocol is '{listener}'."
+        )
+
+
+def pool_takes_monitor(pool: P, monitor: MonitorType) -> None:
+    """400 unless a pool of this protocol may be checked so."""
+    if monitor not in (_MONITORS_OF_DATAGRAMS if pool in _DATAGRAM_POOLS else _MONITORS_OF_STREAMS):
+        raise Invalid(
+            f"Validation failure: The health monitor type '{monitor}' is invalid while the pool protocol is '{pool}'."
+        )
+
+
+def listener_has_effect(listener: Listener) -> None:
+    """501 for what this deployment cannot do yet."""
+    if listener.protocol in (L.TERMINATED_HTTPS, L.UDP, L.SCTP, L.PROMETHEUS):
+        raise Unsupported(f"Listeners of protocol {listener.protocol} are not supported in this deployment yet.")
+
+
+def pool_has_effect(pool: Pool) -> None:
+    """501 for what this deployment cannot do yet."""
+    if pool.protocol in _DATAGRAM_POOLS:
+        raise Unsupported(f"Pools of protocol {pool.protocol} are not supported in this deployment yet.")
+    if pool.lb_algorithm is Algorithm.SOURCE_IP_PORT:
+        raise Unsupported("Provider 'amphora' does not support a requested option: lb_algorithm SOURCE_IP_PORT.")
+
+
+def monitor_has_effect(monitor: HealthMonitor) -> None:
+    """501 for what this deployment cannot do yet."""
+    if monitor.type in (MonitorType.UDP_CONNECT, MonitorType.SCTP):
+        raise Unsupported(f"Health monitors of type {monitor.type} are not supported in this deployment yet.")
+
+
+def persistence(value: SessionPersistence | None, protocol: PoolProtocol) -> None:
+    """400 unless this session persistence makes sense on a pool of this protocol."""
+    if value is None:
+        return
+    if value.type is PersistenceType.APP_COOKIE and not value.cookie_name:
+        raise Invalid("Validation failure: Session persistence of type APP_COOKIE needs cookie_name.")
+    if value.type is not PersistenceType.APP_COOKIE and value.cookie_name:
+        raise Invalid("Validation failure: cookie_name is for session persistence of type APP_COOKIE only.")
+    datagrams = protocol in _DATAGRAM_POOLS
+    if datagrams and value.type is not PersistenceType.SOURCE_IP:
+        raise Invalid(f"Validation failure: Pools of protocol {protocol} have session persistence SOURCE_IP only.")
+    if not datagrams and (value.persistence_timeout is not None or value.persistence_granularity is not None):
+        raise Invalid(
+            "Validation failure: persistence_timeout and persistence_granularity are for UDP and SCTP pools only."
+        )
+
+
+def monitor(value: HealthMonitor, given: Collection[str]) -> None:
+    """400 unless the monitor's fields fit its type; ``given`` are the fields that the request named."""
+    if value.type not in _HTTP_MONITORS:
+        wrong = next((name for name in _ONLY_HTTP if name in given), None)
+        if wrong is not None:
+            raise Invalid(f"Validation failure: {wrong} is for health monitors of type HTTP or HTTPS only.")
+    if value.domain_name is not None and (value.http_version is None or value.http_version < 1.1):
+        raise Invalid("Validation failure: domain_name needs http_version 1.1.")
+
+
+def monitor_allowed(kind: MonitorType, *, ping: bool) -> None:
+    """400 for a type that the operator has switched off."""
+    if kind is MonitorType.PING and not ping:
+        raise Invalid(f"The selected health monitor type is not allowed in this deployment: {kind}")
+
+
+def cidrs(allowed: Iterable[str] | None, vip_addresses: Iterable[str]) -> None:
+    """400 unless each network is of the IP version of some VIP."""
+    versions = {ip_address(a).version for a in vip_addresses}
+    for cidr in allowed or ():
+        if ip_network(cidr).version not in versions:
+            raise Invalid(f"Validation failure: allowed_cidrs: {cidr} is of another IP version than the VIP.")
+
+
+def headers(wanted: Mapping[str, str], protocol: L) -> None:
+    """400 unless these headers may be inserted by a listener of this protocol."""
+    if wanted and protocol not in (L.HTTP, L.TERMINATED_HTTPS):
+        raise Invalid(f"Validation failure: insert_headers is not for listeners of protocol {protocol}.")
+    for name, value in wanted.items():
+        if name in _HEADERS_LATER:
+            raise Unsupported(f"Inserting the header {name} has no effect in this deployment yet; leave it out.")
+        if name not in _HEADERS:
+            raise Invalid(f"{name} is not a valid option for insert_headers")
+        if value not in ("true", "false"):
+            raise Invalid(f"{value} is not a valid option for {name} of insert_headers; use the string true or false")
+
+
+def member_address(address: str, reserved: Iterable[str]) -> None:
+    """400 for an address that no member may have."""
+    if ip_address(address) in {ip_address(r) for r in reserved}:
+        raise Invalid(f"Validation failure: Member address {address} is reserved and cannot be used.")
+
+
+def listener_is_unique(tree: Tree, new: Listener) -> None:
+    """409 when another listener has the port in the same family of transport protocols."""
+    for other in staying(tree.listeners):
+        if other.id != new.id and other.protocol_port == new.protocol_port and _meet(other.protocol, new.protocol):
+            raise Conflict(
+                f"Another Listener on this Load Balancer is already using protocol {other.protocol} and "
+                f"protocol_port {new.protocol_port}"
+            )
+
+
+def _meet(one: L, other: L) -> bool:
+    return one is other or {one, other} <= _TCP_FAMILY
+
+
+def member_is_unique(tree: Tree, new: Member) -> None:
+    """409 when another member of the pool has the address and port."""
+    for other in staying(tree.members):
+        if (other.pool_id, other.address, other.protocol_port) == (new.pool_id, new.address, new.protocol_port):
+            raise Conflict(
+                f"Another member on this pool is already using ip {new.address} on protocol_port {new.protocol_port}"
+            )
+
+
+def monitor_is_alone(tree: Tree, pool_id: str) -> None:
+    """409 when the pool has a monitor."""
+    if any(m.pool_id == pool_id for m in staying(tree.health_monitors)):
+        raise Conflict("This pool already has a health monitor")
+
+
+def listener_is_free(listener: Listener) -> None:
+    """409 when the listener has a default pool."""
+    if listener.default_pool_id is not None:
+        raise Conflict(f"Listener {listener.id} already has a default pool {listener.default_pool_id}.")

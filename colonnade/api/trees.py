@@ -1,0 +1,109 @@
+"""A load balancer's tree before and after a write, as values: what the write puts in, and whom it marks PENDING."""
+
+import dataclasses
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, TypeVar
+
+from colonnade.errors import Conflict, NotFound
+from colonnade.model import HealthMonitor, Listener, LoadBalancer, Member, Pool, Resource, Tree
+from colonnade.types import Json, ProvisioningStatus
+
+R = TypeVar("R", bound=Resource)
+Child = Listener | Pool | Member | HealthMonitor
+
+PART: dict[type[Any], str] = {
+    Listener: "listeners", Pool: "pools", Member: "members", HealthMonitor: "health_monitors",
+}  # fmt: skip
+TITLE: dict[type[Any], str] = {
+    LoadBalancer: "Load Balancer", Listener: "Listener", Pool: "Pool", Member: "Member",
+    HealthMonitor: "Health Monitor",
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Change:
+    """What a write asks for: the tree as it shall be, and the sentence its owner reads."""
+
+    tree: Tree
+    about: tuple[str, str]  # kind and id of the object, for the event
+    sentence: str
+
+
+def find(tree: Tree, cls: type[R], object_id: str | None) -> R:
+    """The object, one on its way out too. Raises NotFound."""
+    for candidate in getattr(tree, PART[cls]):
+        if candidate.id == object_id:
+            return candidate  # type: ignore[no-any-return]  # PART says of which class its parts are
+    raise NotFound(f"{TITLE[cls]} {object_id} not found.")
+
+
+def find_mutable(tree: Tree, cls: type[R], object_id: str | None) -> R:
+    """The object, to write to it or below it. Raises NotFound, or Conflict when it is being deleted."""
+    found = find(tree, cls, object_id)
+    if going(found):
+        raise Conflict(f"{TITLE[cls]} {object_id} is immutable and cannot be updated.")
+    return found
+
+
+def going(value: Resource) -> bool:
+    """Whether it is on its way out."""
+    return value.provisioning_status is ProvisioningStatus.PENDING_DELETE
+
+
+def staying(values: Iterable[R]) -> list[R]:
+    """Those that are not on their way out."""
+    return [v for v in values if not going(v)]
+
+
+def put(tree: Tree, *values: Child) -> Tree:
+    """The tree with these objects in it, in place of those with their ids, or at the end."""
+    for value in values:
+        part = PART[type(value)]
+        old = getattr(tree, part)
+        new = tuple(value if v.id == value.id else v for v in old)
+        if not any(v.id == value.id for v in old):
+            new += (value,)
+        tree = dataclasses.replace(tree, **{part: new})  # type: ignore[arg-type]  # PART names fields of Tree
+    return tree
+
+
+def changed(value: R, fields: Json, now: datetime) -> R:
+    """The object with these fields, waiting for the loop."""
+    return dataclasses.replace(pending(value), **fields, updated_at=now)
+
+
+def pending(value: R) -> R:
+    """The object, waiting for the loop. One that is being created or deleted goes on being so."""
+    status = value.provisioning_status
+    if status in (ProvisioningStatus.PENDING_CREATE, ProvisioningStatus.PENDING_DELETE):
+        return value
+    return dataclasses.replace(value, provisioning_status=ProvisioningStatus.PENDING_UPDATE)
+
+
+def leaving(value: R, now: datetime) -> R:
+    """The object, on its way out."""
+    return dataclasses.replace(value, provisioning_status=ProvisioningStatus.PENDING_DELETE, updated_at=now)
+
+
+def users(tree: Tree, pool_id: str) -> list[Listener]:
+    """Listeners that use the pool."""
+    return [v for v in tree.listeners if v.default_pool_id == pool_id]
+
+
+def mark(tree: Tree, *, pool_id: str | None = None, pool_itself: bool = False) -> Tree:
+    """The tree with everything above a write PENDING: the load balancer, and with ``pool_id`` the listeners that
+    use the pool, and the pool itself when the write was below it."""
+    tree = dataclasses.replace(tree, load_balancer=pending(tree.load_balancer))
+    if pool_id is not None:
+        tree = put(tree, *(pending(v) for v in users(tree, pool_id)))
+    if pool_itself:
+        tree = put(tree, pending(find(tree, Pool, pool_id)))
+    return tree
+
+
+def existing(found: tuple[str, str] | None, cls: type[Any], object_id: str) -> tuple[str, str]:
+    """What ``query.owner`` found. Raises NotFound."""
+    if found is None:
+        raise NotFound(f"{TITLE[cls]} {object_id} not found.")
+    return found

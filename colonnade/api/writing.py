@@ -1,0 +1,119 @@
+"""One write: one transaction that raises the load balancer's generation, changes rows, and says what was asked for."""
+
+import dataclasses
+import uuid
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from sqlalchemy import Connection, Table, bindparam, delete, insert, update
+
+from colonnade.api.trees import PART, Change
+from colonnade.clock import Clock, utc
+from colonnade.drivers import Doorbell, Network
+from colonnade.errors import Conflict, NotFound
+from colonnade.model import LoadBalancer, Resource, Tree
+from colonnade.settings import Settings
+from colonnade.store import events, rows, tables, work
+from colonnade.store.store import Store
+from colonnade.types import Json, ProvisioningStatus
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Api:
+    """What every resource needs to do its work."""
+
+    settings: Settings
+    store: Store
+    network: Network
+    doorbell: Doorbell
+    clock: Clock
+
+
+def new_id() -> str:
+    """An id nobody has had."""
+    return str(uuid.uuid4())
+
+
+def change(api: Api, lb_id: str, decide: Callable[[Tree], Change], *, delete: bool = False) -> Tree:
+    """Change a load balancer's tree by what ``decide`` makes of it; it sees the tree that nobody else can change
+    now. Raises NotFound and Conflict, and whatever ``decide`` raises; then nothing has happened."""
+    now = api.clock.now()
+    with api.store.write() as conn:
+        work.touch(conn, lb_id, now, delete=delete)
+        before = rows.tree(conn, lb_id)
+        if before is None:
+            raise NotFound(f"Load Balancer {lb_id} not found.")
+        if before.delete_wanted and not delete:
+            raise Conflict(f"Load Balancer {lb_id} is immutable and cannot be updated.")
+        asked = decide(before)
+        _save(conn, before, asked, now)
+    api.doorbell.ring(lb_id)
+    return asked.tree
+
+
+def create(api: Api, lb_id: str, decide: Callable[[Connection], Change]) -> Tree:
+    """A new load balancer, with all that comes with it."""
+    now = api.clock.now()
+    with api.store.write() as conn:
+        work.touch(conn, lb_id, now)
+        asked = decide(conn)
+        _save(conn, None, asked, now)
+    api.doorbell.ring(lb_id)
+    return asked.tree
+
+
+def refuse_if_going(tree: Tree) -> None:
+    """409 when the load balancer is being deleted right now."""
+    lb = tree.load_balancer
+    if lb.provisioning_status is ProvisioningStatus.PENDING_DELETE:
+        raise Conflict(f"Invalid state {lb.provisioning_status} of loadbalancer resource {lb.id}")
+
+
+def _save(conn: Connection, before: Tree | None, asked: Change, now: float) -> None:
+    old = {} if before is None else {v.id: v for v in _parts(before)}
+    fresh: dict[type[Resource], list[Resource]] = {}
+    for value in _parts(asked.tree):
+        known = old.get(value.id)
+        if known is None:
+            fresh.setdefault(type(value), []).append(value)
+    for cls, values in fresh.items():
+        conn.execute(insert(tables.OF[cls]), [rows.to_row(v) for v in values])
+        _add_tags(conn, values)
+    _update(conn, [(old[v.id], v) for v in _parts(asked.tree) if v.id in old and v is not old[v.id]])
+    lb = asked.tree.load_balancer
+    events.add(conn, lb.id, lb.project_id, now, "asked", asked.about, asked.sentence)
+
+
+def _parts(tree: Tree) -> list[Resource]:
+    return [tree.load_balancer, *(value for part in PART.values() for value in getattr(tree, part))]
+
+
+def _update(conn: Connection, pairs: Iterable[tuple[Resource, Resource]]) -> None:
+    """Write the columns that differ; objects that differ in the same columns go in one statement."""
+    alike: dict[tuple[Table, tuple[str, ...]], list[Json]] = {}
+    for old, new in pairs:
+        names = tuple(f.name for f in dataclasses.fields(new) if getattr(old, f.name) != getattr(new, f.name))
+        if names:
+            values = rows.to_row(new)
+            row = {"_id": new.id, **{f"_{n}": values[n] for n in names}}
+            alike.setdefault((tables.OF[type(new)], names), []).append(row)
+        if "tags" in names:
+            conn.execute(delete(tables.tag).where(tables.tag.c.object_id == new.id))
+            _add_tags(conn, [new])
+    for (table, names), values_of in alike.items():
+        statement = update(table).where(table.c.id == bindparam("_id"))
+        conn.execute(statement.values({n: bindparam(f"_{n}", type_=table.c[n].type) for n in names}), values_of)
+
+
+def _add_tags(conn: Connection, values: Iterable[Resource]) -> None:
+    tags: list[dict[str, Any]] = [{"object_id": v.id, "value": t} for v in values for t in v.tags]
+    if tags:
+        conn.execute(insert(tables.tag), tags)
+
+
+def new_fields(api: Api, lb: LoadBalancer | None, given: Json) -> Json:
+    """What every new object has, and the given fields; null means the default."""
+    fixed: Json = {"id": new_id(), "created_at": utc(api.clock.now())}
+    if lb is not None:
+        fixed |= {"project_id": lb.project_id, "loadbalancer_id": lb.id}
+    return {**fixed, **{k: v for k, v in given.items() if v is not None}}
