@@ -102,6 +102,7 @@ class Identity:
         self.directory(fresh=True)
         method, proof = _method(auth)
         now = int(self._clock.now())
+        methods: tuple[str, ...]
         if method == "password":
             user = self._by_password(proof)
             expires_at, methods = now + self._lifetime_s, ("password",)

@@ -1,7 +1,7 @@
 """Passwords: scrypt in the database, a short memory of what was right, and patience with what was wrong.
 
-scrypt costs some 50 ms on purpose; a command-line client logs in with every command. So a verified password is remembered,
-as a digest under a key that lives only in this process, and costs microseconds from then on.
+scrypt costs some 50 ms on purpose; a command-line client logs in with every command. So a verified password is
+remembered, as a digest under a key that lives only in this process, and costs microseconds from then on.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Tokens: who and which project, until when, under HMAC-SHA256. Nothing about them is stored unless they are revoked."""
+"""Tokens: who, in which project, until when, under HMAC-SHA256. Nothing about one is stored unless it is revoked."""
 
 import base64
 import binascii
