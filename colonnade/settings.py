@@ -5,6 +5,7 @@ option's name.
 """
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -180,7 +181,7 @@ def load(files: list[str]) -> Settings:
         conf([], project="colonnade", default_config_files=files, default_config_dirs=[])
         return Settings(**{name: _read(conf if name == "default" else conf[name], t) for name, t in sections.items()})
     except (cfg.ConfigFileValueError, cfg.ConfigFileParseError, cfg.ConfigFilesNotFoundError, ValueError) as e:
-        raise WrongSetting(str(e)) from e
+        raise WrongSetting(re.sub(r"from LocationInfo\(.*detail='([^']*)'\)", r"in \1", str(e))) from e
 
 
 def _section_type(f: "dataclasses.Field[Any]") -> type[Any]:
