@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, RowMapping, select
 
 from colonnade import model
 from colonnade.store import tables
@@ -24,9 +24,9 @@ def to_row(value: Any) -> dict[str, Any]:  # noqa: ANN401 - any dataclass of the
     return row
 
 
-def from_row(cls: type[R], row: Mapping[str, Any]) -> R:
+def from_row(cls: type[R], row: Mapping[str, Any] | RowMapping) -> R:
     """The model value of a row."""
-    values = {name: convert(row[name]) for name, convert in _converters(cls)}
+    values = {name: convert(row[name]) for name, convert in _converters(typing.cast(Any, cls))}
     return cls(**values)
 
 

@@ -9,7 +9,17 @@ from typing import Any
 
 from annotated_types import MaxLen
 from sqlalchemy import (
-    JSON, BigInteger, Boolean, Column, DateTime, Float, Integer, MetaData, String, Table, Text,
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Float,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
 )  # fmt: skip
 
 from colonnade import model

@@ -1,0 +1,38 @@
+"""Rows of amphorae: written before the deed, corrected after it."""
+
+import dataclasses
+import secrets
+import uuid
+
+from sqlalchemy import Connection, delete, insert, update
+
+from colonnade.clock import utc
+from colonnade.model import Amphora
+from colonnade.store import rows
+from colonnade.store.tables import amphora, listener_statistics
+from colonnade.types import Role
+
+
+def add(conn: Connection, lb_id: str, role: Role, incarnation: int, now: float) -> Amphora:
+    """The intent to have one more amphora, with the names and keys that the deed will use."""
+    new = Amphora(
+        id=str(uuid.uuid4()), loadbalancer_id=lb_id, role=role, incarnation=incarnation,
+        heartbeat_key=secrets.token_hex(32), created_at=utc(now),
+    )  # fmt: skip
+    conn.execute(insert(amphora).values(rows.to_row(new)))
+    return new
+
+
+def change(conn: Connection, was: Amphora, now: Amphora, at: float) -> None:
+    """Write what differs, and only that: others write other columns of the row."""
+    names = (f.name for f in dataclasses.fields(now))
+    news = {n: getattr(now, n) for n in names if getattr(was, n) != getattr(now, n)}
+    if news:
+        conn.execute(update(amphora).where(amphora.c.id == now.id).values({**news, "updated_at": utc(at)}))
+
+
+def drop(conn: Connection, amphora_id: str) -> None:
+    """Remove the row. What it counted stays with its listeners, so that their totals never run backwards."""
+    of_it = listener_statistics.c.amphora_id == amphora_id
+    conn.execute(update(listener_statistics).where(of_it).values(active_connections=0))
+    conn.execute(delete(amphora).where(amphora.c.id == amphora_id))

@@ -1,0 +1,122 @@
+"""What a turn of the loop writes on a load balancer's rows when it ends: done, failed, or gone for good."""
+
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import Connection, Table, and_, delete, update
+
+from colonnade.clock import utc
+from colonnade.model import HealthMonitor, Listener, Member, Pool, Resource, Tree
+from colonnade.store import work
+from colonnade.store.tables import OF, health_monitor, listener, listener_statistics, load_balancer, member, tag
+from colonnade.types import OperatingStatus, ProvisioningStatus
+
+_Status = ProvisioningStatus
+_UNDER_WAY = (_Status.PENDING_CREATE, _Status.PENDING_UPDATE)
+_CHILDREN: tuple[type[Resource], ...] = (Listener, Pool, Member, HealthMonitor)
+_AT_ONCE = 500  # ids in one statement
+
+
+def done(conn: Connection, lease: work.Lease, tree: Tree, now: float) -> bool:
+    """The world is as ``tree`` wants: its objects are ACTIVE, those that were to go are gone.
+
+    False, and nothing is changed, when a write came after ``tree`` was read. Raises work.Lost.
+    """
+    if not work.settle(conn, lease, tree.generation):
+        return False
+    balancer = tree.load_balancer
+    if balancer.provisioning_status != _Status.ACTIVE or lease.failing_since is not None:
+        fresh = {"provisioning_status": _Status.ACTIVE, "updated_at": utc(now)}
+        told = balancer.provisioning_status == _Status.ERROR or lease.failing_since is not None
+        _set(conn, load_balancer, [balancer.id], {**fresh, **({"reason": None} if told else {})})
+    doomed = _doomed(tree)
+    for cls in _CHILDREN:
+        _activate(conn, cls, [c for c in _children(tree, cls) if c.id not in doomed], now)
+    _let_go(conn, tree, doomed)
+    for monitor in tree.health_monitors:
+        shown = OperatingStatus.ONLINE if monitor.admin_state_up else OperatingStatus.OFFLINE
+        if monitor.id not in doomed and monitor.operating_status != shown:
+            _set(conn, health_monitor, [monitor.id], {"operating_status": shown})
+    return True
+
+
+def failed(conn: Connection, tree: Tree, sentence: str, now: float, *, given_up: bool) -> None:
+    """The load balancer shows why it is not done. With ``given_up`` it and what is PENDING in it turn ERROR.
+
+    What is to be deleted keeps that wish. Not compare-and-set: for after a write to the ledger in the same transaction.
+    """
+    values = {"provisioning_status": _Status.ERROR, "updated_at": utc(now)} if given_up else {}
+    _set(conn, load_balancer, [tree.load_balancer.id], {"reason": sentence, **values})
+    for cls in _CHILDREN if given_up else ():
+        table = OF[cls]
+        pending = and_(
+            table.c.loadbalancer_id == tree.load_balancer.id, table.c.provisioning_status.in_(_UNDER_WAY)
+        )  # fmt: skip
+        conn.execute(update(table).where(pending).values({"reason": sentence, **values}))
+
+
+def gone(conn: Connection, lease: work.Lease, tree: Tree) -> None:
+    """Nothing of the load balancer is left in the world: remove its rows. Its events stay until they are old.
+
+    Raises work.Lost.
+    """
+    work.forget(conn, lease)
+    lb_id = tree.load_balancer.id
+    ids = [lb_id, *(c.id for cls in _CHILDREN for c in _children(tree, cls))]
+    _delete_tags(conn, ids)
+    for table in (*(OF[cls] for cls in _CHILDREN), listener_statistics):
+        conn.execute(delete(table).where(table.c.loadbalancer_id == lb_id))
+    conn.execute(delete(load_balancer).where(load_balancer.c.id == lb_id))
+
+
+def _doomed(tree: Tree) -> frozenset[str]:
+    """Ids of what this settling removes: what was deleted, and what lives only in a pool that was."""
+    pools = {p.id for p in tree.pools if p.provisioning_status == _Status.PENDING_DELETE}
+    members = (m.id for m in tree.members if m.pool_id in pools)
+    monitors = (m.id for m in tree.health_monitors if m.pool_id in pools)
+    children = (c for cls in _CHILDREN for c in _children(tree, cls))
+    deleted = (c.id for c in children if c.provisioning_status == _Status.PENDING_DELETE)
+    return frozenset((*members, *monitors, *deleted))
+
+
+def _activate(conn: Connection, cls: type[Resource], kept: Sequence[Resource], now: float) -> None:
+    under_way = [c.id for c in kept if c.provisioning_status in _UNDER_WAY]
+    healed = [c.id for c in kept if c.provisioning_status == _Status.ERROR]
+    fresh = {"provisioning_status": _Status.ACTIVE, "updated_at": utc(now)}
+    _set(conn, OF[cls], under_way, fresh)
+    _set(conn, OF[cls], healed, {**fresh, "reason": None})
+
+
+def _let_go(conn: Connection, tree: Tree, doomed: frozenset[str]) -> None:
+    if not doomed:
+        return
+    for cls in _CHILDREN:
+        ids = [c.id for c in _children(tree, cls) if c.id in doomed]
+        for some in _batches(ids):
+            conn.execute(delete(OF[cls]).where(OF[cls].c.id.in_(some)))
+    _delete_tags(conn, doomed)
+    for some in _batches([x.id for x in tree.listeners if x.id in doomed]):
+        conn.execute(delete(listener_statistics).where(listener_statistics.c.listener_id.in_(some)))
+    _set(conn, listener, [x.id for x in tree.listeners if x.default_pool_id in doomed], {"default_pool_id": None})
+    unwatched = {m.pool_id for m in tree.health_monitors if m.id in doomed}
+    bare = [m.id for m in tree.members if m.pool_id in unwatched and m.id not in doomed]
+    _set(conn, member, bare, {"operating_status": OperatingStatus.NO_MONITOR, "reason": None})
+
+
+def _children(tree: Tree, cls: type[Resource]) -> Sequence[Resource]:
+    return {
+        Listener: tree.listeners, Pool: tree.pools, Member: tree.members, HealthMonitor: tree.health_monitors
+    }[cls]  # fmt: skip
+
+
+def _set(conn: Connection, table: Table, ids: Sequence[str], values: dict[str, object]) -> None:
+    for some in _batches(ids):
+        conn.execute(update(table).where(table.c.id.in_(some)).values(values))
+
+
+def _delete_tags(conn: Connection, ids: Iterable[str]) -> None:
+    for some in _batches(sorted(ids)):
+        conn.execute(delete(tag).where(tag.c.object_id.in_(some)))
+
+
+def _batches(ids: Sequence[str]) -> Iterable[Sequence[str]]:
+    return (ids[i : i + _AT_ONCE] for i in range(0, len(ids), _AT_ONCE))
