@@ -1,0 +1,20 @@
+"""Fixtures for all tests."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from colonnade.store.store import Store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """An empty database of its own, with all tables."""
+    from colonnade.store import schema
+
+    url = f"sqlite:///{tmp_path / 'colonnade.sqlite'}"
+    schema.upgrade(url)
+    made = Store(url)
+    yield made
+    made.close()

@@ -1,0 +1,49 @@
+"""The reference of all settings is made from the code."""
+
+from pathlib import Path
+
+import pytest
+
+from colonnade import report
+from colonnade.cli import main
+from colonnade.settings import Settings, load
+
+PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
+
+
+def test_the_page_is_what_the_code_says() -> None:
+    assert PAGE.read_text() == report.markdown(Settings()), (
+        "run: python -m colonnade config --markdown > docs/configuration.md"
+    )
+
+
+def test_the_printed_configuration_can_be_read_again(tmp_path: Path) -> None:
+    own = tmp_path / "own.conf"
+    own.write_text("[agent]\nslot = 7\n[networking]\nreserved_ips = 10.0.0.1,10.0.0.2\n")
+    settings = load([str(own)])
+    again = tmp_path / "again.conf"
+    again.write_text(report.configuration(settings))
+    assert load([str(again)]) == settings
+
+
+@pytest.mark.parametrize(
+    ("text", "option"),
+    [
+        ("[api_settings]\nbind_port = 99999\n", "bind_port"),
+        ("[api_settings]\nauth_strategy = guess\n", "auth_strategy"),
+        ("[controller_worker]\nlease_s = soon\n", "lease_s"),
+        ("[DEFAULT]\ndebug = perhaps\n", "debug"),
+    ],
+)
+def test_a_wrong_value_stops_a_program_with_its_name(
+    text: str, option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "own.conf"
+    own.write_text(text)
+    assert main(["config", "--config-file", str(own)]) == 2
+    assert option in capsys.readouterr().err
+
+
+def test_a_missing_file_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "--config-file", "/nonexistent/own.conf"]) == 2
+    assert "/nonexistent/own.conf" in capsys.readouterr().err

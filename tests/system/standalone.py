@@ -1,0 +1,377 @@
+"""A running stand-alone installation, as its user sees it: ./try, HTTP, the stock client, the kernel."""
+
+import http.client
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from support import eventually
+
+from colonnade import supervisor
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAMS = ("agent", "api", "worker", "health-manager", "housekeeping")
+PARTS = ("loadbalancer", "listener", "pool", "member", "healthmonitor")
+Json = dict[str, Any]
+
+
+def run(*words: str, check: bool = True, **more: Any) -> "subprocess.CompletedProcess[str]":
+    """A program, its output as text."""
+    return subprocess.run(words, check=check, capture_output=True, text=True, **more)
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on now."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+@dataclass
+class Reply:
+    """What the API answered."""
+
+    status: int
+    body: Any
+    headers: dict[str, str]
+
+
+class Api:
+    """Requests as one user of one project; without a token when ``user`` is None."""
+
+    def __init__(self, port: int, user: str | None = None, password: str = "", project: str = "") -> None:
+        self.port = port
+        self.token: str | None = None
+        if user is not None:
+            who = {"name": user, "password": password, "domain": {"id": "default"}}
+            scope = {"project": {"name": project or user, "domain": {"id": "default"}}}
+            body = {"auth": {"identity": {"methods": ["password"], "password": {"user": who}}, "scope": scope}}
+            reply = self.ask("POST", "/identity/v3/auth/tokens", body)
+            assert reply.status == 201, reply
+            self.token = reply.headers["x-subject-token"]
+
+    def ask(self, method: str, path: str, body: Json | None = None) -> Reply:
+        """One request. Paths that start with "lbaas/" are those of load balancing."""
+        if path.startswith("lbaas/"):
+            path = f"/load-balancer/v2/{path}"
+        headers = {"Content-Type": "application/json", **({"X-Auth-Token": self.token} if self.token else {})}
+        conn = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            conn.request(method, path, json.dumps(body) if body is not None else None, headers)
+            answer = conn.getresponse()
+            text = answer.read()
+            return Reply(
+                answer.status, json.loads(text) if text else None, {k.lower(): v for k, v in answer.getheaders()}
+            )
+        finally:
+            conn.close()
+
+    def get(self, path: str) -> Any:
+        """The one thing, or the list, in a reply that must be 200."""
+        return self._only(self.ask("GET", path), 200)
+
+    def post(self, path: str, body: Json) -> Any:
+        """The thing that was made."""
+        return self._only(self.ask("POST", path, body), 201)
+
+    def put(self, path: str, body: Json) -> None:
+        """A change that must be taken."""
+        reply = self.ask("PUT", path, body)
+        assert reply.status in (200, 202), reply
+
+    def delete(self, path: str) -> None:
+        """A removal that must be taken; something that is gone already is fine."""
+        reply = self.ask("DELETE", path)
+        assert reply.status in (204, 404), reply
+
+    def loadbalancer(self, lb_id: str) -> Any:
+        """As shown."""
+        return self.get(f"lbaas/loadbalancers/{lb_id}")
+
+    def until_active(self, lb_id: str, seconds: float = 30) -> Any:
+        """Wait for ACTIVE; answers the load balancer."""
+
+        def active() -> Any:
+            lb = self.loadbalancer(lb_id)
+            return lb if lb["provisioning_status"] == "ACTIVE" else self._not(lb)
+
+        return eventually(active, seconds)
+
+    def until_gone(self, lb_id: str, seconds: float = 30) -> None:
+        """Wait for 404."""
+        eventually(lambda: self.ask("GET", f"lbaas/loadbalancers/{lb_id}").status == 404, seconds)
+
+    def subnet(self, name: str = "private-subnet") -> str:
+        """A subnet's id."""
+        return str(self.get(f"/network/v2.0/subnets?name={name}")[0]["id"])
+
+    def create(self, name: str, members: list[Json], monitor: Json | None = None, **pool: Any) -> Any:
+        """A load balancer with an HTTP listener on port 80, a pool, its members and monitor, in one request."""
+        parts: Json = {"name": f"{name}-pool", "protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN", "members": members}
+        parts.update(pool)
+        if monitor:
+            parts["healthmonitor"] = monitor
+        listener = {"name": f"{name}-listener", "protocol": "HTTP", "protocol_port": 80, "default_pool": parts}
+        lb = {"name": name, "vip_subnet_id": self.subnet(), "listeners": [listener]}
+        return self.post("lbaas/loadbalancers", {"loadbalancer": lb})
+
+    @staticmethod
+    def _only(reply: Reply, status: int) -> Any:
+        assert reply.status == status, reply
+        (value,) = (v for k, v in reply.body.items() if not k.endswith("_links"))
+        return value
+
+    @staticmethod
+    def _not(lb: Json) -> Any:
+        raise AssertionError(f"{lb['provisioning_status']}, reason: {lb.get('reason')}")
+
+
+@dataclass
+class Standalone:
+    """An installation with its state in ``state``, listening on ``port``."""
+
+    state: Path
+    port: int
+    options: tuple[str, ...] = ("--demo", "--noauth")
+    output: str = ""
+    secrets: dict[str, str] = field(default_factory=dict)
+
+    def start(self, *more: str) -> str:
+        """./try; answers what it printed."""
+        done = run(
+            str(ROOT / "try"), "--state", str(self.state), "--port", str(self.port), *self.options, *more, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr + self.logs()
+        self.output = done.stdout
+        lines = (self.state / "secrets" / "passwords.env").read_text().splitlines()
+        self.secrets = {k: v.strip("'\"") for k, _, v in (line.partition("=") for line in lines if "=" in line)}
+        return self.output
+
+    def stop(self, *more: str) -> None:
+        """./try --stop."""
+        run(str(ROOT / "try"), "--stop", "--state", str(self.state), *more)
+
+    def logs(self) -> str:
+        """The end of each log, for a failed assertion."""
+        parts = sorted((self.state / "log").glob("*.log"))
+        return "".join(f"\n== {p.name}\n{p.read_text(errors='replace')[-1500:]}" for p in parts)
+
+    @property
+    def tag(self) -> str:
+        """What its namespaces carry in their names."""
+        return self.setting("tag")
+
+    def setting(self, name: str) -> str:
+        """A value of the settings that ./try wrote."""
+        lines = (self.state / "etc" / "colonnade.conf").read_text().splitlines()
+        return next(line.partition(" = ")[2] for line in lines if line.startswith(f"{name} = "))
+
+    @property
+    def members(self) -> list[str]:
+        """Addresses of the demo's web servers."""
+        return (self.state / "demo.env").read_text().partition('"')[2].partition('"')[0].split()
+
+    @property
+    def host_address(self) -> str:
+        """An address of this machine that amphorae reach: of the veth that leads to them."""
+        (link,) = json.loads(run("ip", "-json", "-4", "address", "show", f"cln{self.setting('slot')}up").stdout)
+        return str(link["addr_info"][0]["local"])
+
+    def admin(self) -> Api:
+        """As the user admin."""
+        return Api(self.port, "admin", self.secrets["ADMIN_PASSWORD"], "admin")
+
+    def demo_user(self) -> Api:
+        """As the ordinary user demo, of a project of its own."""
+        return Api(self.port, "demo", self.secrets["DEMO_PASSWORD"], "demo")
+
+    def openstack(self, *words: str, cloud: str = "colonnade", check: bool = True) -> str:
+        """The stock client; answers what it printed."""
+        environment = {
+            "PATH": os.environ["PATH"], "HOME": "/root", "OS_CLIENT_CONFIG_FILE": str(self.state / "clouds.yaml"),
+            "OS_CLOUD": cloud,
+        }  # fmt: skip
+        done = run(str(self.state / "bin" / "openstack"), *words, check=False, env=environment)
+        assert done.returncode == 0 or not check, f"{words}: {done.stdout}{done.stderr}"
+        return done.stdout.strip()
+
+    def pid(self, program: str) -> int:
+        """The process that runs a program now."""
+        return eventually(lambda: supervisor.running(self.state / "run" / f"{program}.pid"), 15)
+
+    def kill(self, program: str) -> None:
+        """kill -9."""
+        os.kill(self.pid(program), signal.SIGKILL)
+
+    def haproxies(self) -> dict[int, str]:
+        """HAProxy processes of this installation: pid to the amphora's directory."""
+        root = f"{self.state}/agent/"
+        found = {}
+        for proc in Path("/proc").glob("[0-9]*"):
+            try:
+                if (proc / "comm").read_text().strip() == "haproxy":
+                    where = os.readlink(proc / "cwd")
+                    if where.startswith(root) and supervisor.started(int(proc.name)):
+                        found[int(proc.name)] = where
+            except OSError:
+                continue
+        return found
+
+    def haproxy_of(self, lb_id: str) -> int:
+        """The one HAProxy process of a load balancer."""
+        amphorae = self.admin().get(f"/load-balancer/v2/octavia/amphorae?loadbalancer_id={lb_id}")
+        (pid,) = (p for p, where in self.haproxies().items() if any(a["id"] in where for a in amphorae))
+        return pid
+
+    def namespaces(self) -> set[str]:
+        """Names of this installation's namespaces."""
+        return {line.split()[0] for line in run("ip", "netns").stdout.splitlines() if f"cln-{self.tag}-" in line}
+
+    def left_over(self) -> list[str]:
+        """What is on this machine beside what the API says; empty when all is well."""
+        admin = self.admin()
+        lbs = {lb["id"]: lb for lb in admin.get("lbaas/loadbalancers")}
+        amphorae = {a["id"] for a in admin.get("/load-balancer/v2/octavia/amphorae") if a["status"] != "DELETED"}
+        found = []
+        spaces = {s for s in self.namespaces() if "-demo" not in s and not s.endswith("-fabric")}
+        found += [f"namespace {s}" for s in spaces if not any(s.endswith(a[:13]) for a in amphorae)]
+        found += [f"no namespace of {a}" for a in amphorae if not any(s.endswith(a[:13]) for s in spaces)]
+        found += [f"process {p}" for p, where in self.haproxies().items() if not any(a in where for a in amphorae)]
+        folders = {p.name for p in (self.state / "agent" / "amphorae").glob("*")}
+        found += [f"directory {f}" for f in folders if f not in amphorae]
+        ports = admin.get("/network/v2.0/ports")
+        for port in ports:
+            named = port["name"].startswith("octavia-lb-")
+            if named and port["device_id"] not in lbs.keys() | amphorae and not self._owned(port, lbs, amphorae):
+                found.append(f"port {port['name']}")
+        found += self._stray_rows(set(lbs), amphorae)
+        found += [f"load balancer {i} is {lb['provisioning_status']}: {lb.get('reason')}" for i, lb in lbs.items()
+                  if lb["provisioning_status"] != "ACTIVE"]  # fmt: skip
+        return found
+
+    @staticmethod
+    def _owned(port: Json, lbs: Json, amphorae: set[str]) -> bool:
+        return any(i in port["name"] for i in [*lbs, *amphorae])
+
+    def _stray_rows(self, lbs: set[str], amphorae: set[str]) -> list[str]:
+        import sqlite3
+
+        db = sqlite3.connect(f"file:{self.state}/db/colonnade.sqlite?mode=ro", uri=True)
+        found = []
+        try:
+            for table in ("listener", "pool", "member", "health_monitor", "amphora", "listener_statistics"):
+                rows = db.execute(f"SELECT loadbalancer_id FROM {table}")  # noqa: S608 - names are ours
+                found += [f"row of {table} for {r[0]}" for r in rows if r[0] not in lbs]
+            rows = db.execute("SELECT subject FROM work WHERE subject <> 'fabric'")
+            found += [f"work for {r[0]}" for r in rows if r[0] not in lbs]
+            rows = db.execute("SELECT amphora_id FROM listener_statistics")
+            found += [f"statistics of amphora {r[0]}" for r in rows if r[0] not in amphorae]
+        finally:
+            db.close()
+        return found
+
+
+@contextmanager
+def installation(*options: str) -> Iterator[Standalone]:
+    """One that is stopped and purged afterwards."""
+    made = Standalone(Path(f"/tmp/cln{secrets.token_hex(3)}"), free_port(), options)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop("--purge")
+        shutil.rmtree(made.state, ignore_errors=True)
+
+
+class WebServer:
+    """A member under the test's control, on an address of this machine."""
+
+    def __init__(self, address: str, name: str) -> None:
+        self.name = name
+        self.healthy = True
+        self.requests = 0
+        self.hold = threading.Event()  # cleared: answers to /slow wait for it
+        web = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                checked = self.path.startswith("/healthcheck")
+                if self.path.startswith("/slow"):
+                    web.hold.wait(30)
+                if not checked:
+                    web.requests += 1
+                body = web.name.encode()
+                self.send_response(200 if web.healthy or not checked else 503)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer((address, 0), Handler)
+        self._server.daemon_threads = True
+        self.address, self.port = address, self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def member(self, **more: Any) -> Json:
+        """This server as a member."""
+        return {"address": self.address, "protocol_port": self.port, **more}
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def fetch(address: str, path: str = "/", timeout: float = 3) -> str | None:
+    """The body behind http://address/, None when there is no good answer."""
+    conn = http.client.HTTPConnection(address, 80, timeout=timeout)
+    try:
+        conn.request("GET", path)
+        reply = conn.getresponse()
+        return reply.read().decode() if reply.status == 200 else None
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        conn.close()
+
+
+def bodies(address: str, times: int = 10) -> set[str | None]:
+    """The different bodies of several requests."""
+    return {fetch(address) for _ in range(times)}
+
+
+@contextmanager
+def traffic(address: str, every: float = 0.005) -> Iterator[list[float]]:
+    """One request after another all the while; gathers the times of those that failed."""
+    failed: list[float] = []
+    stop = threading.Event()
+
+    def go() -> None:
+        while not stop.is_set():
+            if fetch(address, timeout=2) is None:
+                failed.append(time.monotonic())
+            stop.wait(every)
+
+    thread = threading.Thread(target=go)
+    thread.start()
+    try:
+        yield failed
+    finally:
+        stop.set()
+        thread.join()

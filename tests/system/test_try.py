@@ -1,0 +1,160 @@
+"""./try itself: again, beside another, with wrong words, and what --stop leaves."""
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from standalone import ROOT, Standalone, bodies, fetch, installation, run
+from support import eventually
+
+from colonnade import supervisor
+
+pytestmark = [pytest.mark.system, pytest.mark.root]
+
+
+def _kernel() -> dict[str, str]:
+    """Everything an installation could leave on this machine, in comparable words."""
+    links = {link["ifname"] for link in json.loads(run("ip", "-json", "link").stdout)}
+    return {
+        "namespaces": "\n".join(sorted(line.split()[0] for line in run("ip", "netns").stdout.splitlines())),
+        "links": " ".join(sorted(links)),
+        "addresses": "\n".join(sorted(_lines("ip", "-oneline", "address"))),
+        "routes": "\n".join(sorted(_lines("ip", "route", "show", "table", "all"))),
+        "routes6": "\n".join(sorted(_lines("ip", "-6", "route", "show", "table", "all"))),
+        "rules": "\n".join(_lines("ip", "rule")),
+        "nft": "\n".join(sorted(_lines("nft", "list", "tables"))),
+    }
+
+
+def _lines(*words: str) -> list[str]:
+    # Lifetimes count down.
+    return [line.split(" valid_lft")[0].split(" expires")[0].strip() for line in run(*words).stdout.splitlines()]
+
+
+def _processes(state: Path) -> list[str]:
+    """Command lines of processes that have to do with an installation."""
+    found = []
+    for proc in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (proc / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            where = os.readlink(proc / "cwd")
+        except OSError:
+            continue
+        if (str(state) in words or where.startswith(str(state))) and int(proc.name) != os.getpid():
+            found.append(words)
+    return found
+
+
+def test_stop_leaves_nothing_and_start_brings_all_back(standalone: Standalone) -> None:
+    before = _kernel()  # with the shared installation, which stays
+    with installation("--demo") as second:
+        api = second.admin()
+        members = [{"address": m, "protocol_port": 80} for m in second.members]
+        vip = api.until_active(api.create("stays", members)["id"])["vip_address"]
+        eventually(lambda: len(bodies(vip)) == 2)
+        second.stop()
+        assert _processes(second.state) == []
+        assert _kernel() == before
+        second.start()
+        eventually(lambda: len(bodies(vip)) == 2, 30)
+        second.stop()
+        second.stop()  # again: no harm
+        assert _kernel() == before
+
+
+def test_two_installations_side_by_side(standalone: Standalone) -> None:
+    with installation("--demo") as second:
+        seen = {}
+        for s in (standalone, second):
+            api = s.admin()
+            members = [{"address": m, "protocol_port": 80} for m in s.members]
+            lb = api.create("beside", members)
+            vip = api.until_active(lb["id"])["vip_address"]
+            eventually(lambda vip=vip: len(bodies(vip)) == 2)
+            seen[vip] = lb["id"]
+            for name in ("slot", "tag", "private_cidr", "public_cidr", "port"):
+                assert standalone.setting(name) != second.setting(name) or s is standalone or name == "port"
+        assert len(seen) == 2
+        first_vip = next(iter(seen))
+        second.stop()
+        assert fetch(first_vip) is not None
+    api = standalone.admin()
+    api.delete(f"lbaas/loadbalancers/{seen[first_vip]}?cascade=true")
+    api.until_gone(seen[first_vip])
+
+
+def test_try_again_changes_nothing(standalone: Standalone) -> None:
+    programs = {p: standalone.pid(p) for p in ("keeper", "up", "api", "agent")}
+    assert "Already running" in standalone.start()
+    assert {p: standalone.pid(p) for p in programs} == programs
+
+
+def test_only_the_agent_and_the_supervisor_run_as_root(standalone: Standalone) -> None:
+    for program in ("api", "worker", "health-manager", "housekeeping"):
+        status = Path(f"/proc/{standalone.pid(program)}/status").read_text()
+        fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+        assert "0" not in fields["Uid"].split(), program
+        assert int(fields["CapEff"], 16) == 0, program
+        assert fields["NoNewPrivs"] == "1", program
+
+
+def test_secrets_are_for_their_owner_only(standalone: Standalone) -> None:
+    state = standalone.state
+    assert stat.S_IMODE((state / "clouds.yaml").stat().st_mode) == 0o600
+    assert stat.S_IMODE((state / "secrets").stat().st_mode) == 0o700
+    logs = standalone.logs()
+    assert standalone.secrets["ADMIN_PASSWORD"] not in logs
+
+
+def test_the_api_listens_on_loopback_only(standalone: Standalone) -> None:
+    listening = [line.split()[3] for line in run("ss", "-Hlnt").stdout.splitlines()]
+    assert [a for a in listening if a.endswith(f":{standalone.port}")] == [f"127.0.0.1:{standalone.port}"]
+
+
+def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
+    state = Path("/tmp/cln-wrong")
+    own = tmp_path / "own.conf"
+    own.write_text("[health_manager]\nheartbeat_interval_s = soon\n")
+    done = run(str(ROOT / "try"), "--state", str(state), "--config", str(own), "--port", "9871", check=False)
+    run(str(ROOT / "try"), "--stop", "--purge", "--state", str(state))
+    assert done.returncode == 2
+    assert "heartbeat_interval_s" in done.stderr
+
+
+@pytest.mark.parametrize("words", [("--prot", "1"), ("--port",), ("--port", "x"), ("--port", "70000"), ("--purge",)])
+def test_wrong_words_are_refused_in_a_sentence(words: tuple[str, ...]) -> None:
+    done = run(str(ROOT / "try"), "--state", "/tmp/cln-words", *words, check=False)
+    assert done.returncode != 0
+    assert 0 < len(done.stderr.splitlines()) <= 3
+    assert "Traceback" not in done.stderr
+    assert not Path("/tmp/cln-words").exists()
+
+
+def test_a_used_port_is_refused_in_a_sentence(standalone: Standalone) -> None:
+    words = "--state", "/tmp/cln-port", "--port", str(standalone.port)
+    done = run(str(ROOT / "try"), *words, check=False)
+    assert done.returncode == 1
+    assert str(standalone.port) in done.stderr
+    assert "--port" in done.stderr
+
+
+def test_without_root_it_says_so() -> None:
+    done = run("setpriv", "--reuid=65534", "--clear-groups", str(ROOT / "try"), check=False)
+    assert done.returncode == 1
+    assert "root" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_without_the_capability_it_says_so() -> None:
+    done = run("setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin", str(ROOT / "try"), check=False)
+    assert done.returncode == 1
+    assert "CAP_NET_ADMIN" in done.stderr
+
+
+def test_operators_see_what_runs(standalone: Standalone) -> None:
+    said = run(str(standalone.state / "bin" / "colonnade"), "status").stdout
+    assert "worker" in said
+    assert "NOT RUNNING" not in said
+    assert supervisor.running(standalone.state / "run" / "up.pid")
