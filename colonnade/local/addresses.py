@@ -188,8 +188,12 @@ def _round(subnet: Row) -> Iterator[str]:
         yield from (str(make(number)) for number in range(start, end + 1))
 
 
+def has_room(conn: Connection, subnet: Row) -> bool:
+    """Whether the subnet's pools have a free address."""
+    return not _full(conn, subnet)
+
+
 def _full(conn: Connection, subnet: Row) -> bool:
-    """Whether at least as many addresses are taken as the pools hold: a quick no before a long search."""
     size = sum(int(ip_address(p["end"])) - int(ip_address(p["start"])) + 1 for p in subnet.allocation_pools)
     query = select(func.count()).select_from(local_address).where(local_address.c.subnet_id == subnet.id)
     taken = conn.execute(query).scalar_one()

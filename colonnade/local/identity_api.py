@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import falcon
 
-from colonnade.errors import Forbidden, Invalid, NotFound
+from colonnade.errors import Forbidden, NotFound
 from colonnade.local import directory, listing, web
 from colonnade.local.directory import Directory, Project, User
 from colonnade.local.identity import Identity
@@ -321,10 +321,8 @@ def _assignment(user: User, project: Project, role: str, root: str, *, named: bo
     }
 
 
-def _only_local(_item: Json, values: list[str]) -> bool:
+def _none(_item: Json, _values: list[str]) -> bool:
     """Filters by what does not exist here (groups, system and domain scopes): nothing has it."""
-    if not values:
-        raise Invalid("A filter needs a value.")
     return False
 
 
@@ -340,9 +338,9 @@ _ASSIGNMENTS = Collection(
         "role.id": lambda item, values: item["role"]["id"] in values,
         "user.id": lambda item, values: item["user"]["id"] in values,
         "scope.project.id": lambda item, values: item["scope"]["project"]["id"] in values,
-        "group.id": _only_local,
-        "scope.domain.id": _only_local,
-        "scope.system": _only_local,
-        "scope.OS-INHERIT:inherited_to": _only_local,
+        "group.id": _none,
+        "scope.domain.id": _none,
+        "scope.system": _none,
+        "scope.OS-INHERIT:inherited_to": _none,
     },
 )

@@ -194,7 +194,7 @@ def _sortable(value: Any) -> tuple[bool, str, float, str]:  # noqa: ANN401 - a J
 
 
 def _choose(item: Json, fields: list[str]) -> Json:
-    return {k: v for k, v in item.items() if k in fields} if fields else item
+    return {k: v for k, v in item.items() if (k in fields or not fields) and not k.startswith("_")}
 
 
 def _link(query: Query, marker: str, *, reverse: bool) -> str:

@@ -122,8 +122,8 @@ def answer(resp: falcon.Response, document: Any, status: int = 200) -> None:  # 
     resp.data = orjson.dumps(document)
 
 
-def body(req: falcon.Request, key: str) -> Json:
-    """The object under ``key`` of the JSON body. Raises 413, 415 and Invalid."""
+def document(req: falcon.Request) -> Json:
+    """The object that the JSON body is. Raises 413, 415 and Invalid."""
     longest = req.context.service.longest_body
     kind = (req.content_type or falcon.MEDIA_JSON).partition(";")[0].strip().lower()
     if kind != falcon.MEDIA_JSON:  # also keeps out forms that a browser sends without asking first
@@ -132,10 +132,17 @@ def body(req: falcon.Request, key: str) -> Json:
     if len(data) > longest:
         raise falcon.HTTPContentTooLarge(description=f"The body may have {longest} bytes.")
     try:
-        document = orjson.loads(data)
+        found = orjson.loads(data)
     except ValueError as e:
         raise Invalid(f"Request is not in valid JSON format: {e}") from e
-    found = document.get(key) if isinstance(document, dict) else None
+    if not isinstance(found, dict):
+        raise Invalid("The body must be a JSON object.")
+    return found
+
+
+def body(req: falcon.Request, key: str) -> Json:
+    """The object under ``key`` of the JSON body."""
+    found = document(req).get(key)
     if not isinstance(found, dict):
         raise Invalid(f"The body must be an object with one object '{key}' in it.")
     return found
