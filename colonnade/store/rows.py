@@ -20,7 +20,7 @@ def to_row(value: Any) -> dict[str, Any]:  # noqa: ANN401 - any dataclass of the
     row = {}
     for f in dataclasses.fields(value):
         v = getattr(value, f.name)
-        row[f.name] = dataclasses.asdict(v) if dataclasses.is_dataclass(v) else list(v) if isinstance(v, tuple) else v
+        row[f.name] = dataclasses.asdict(typing.cast(Any, v)) if dataclasses.is_dataclass(v) else list(v) if isinstance(v, tuple) else v
     return row
 
 

@@ -63,6 +63,17 @@ def nudge(conn: Connection, subject: str, now: float) -> bool:
     return conn.execute(update(work).where(*quiet).values(due_at=now)).rowcount > 0
 
 
+def disturb(conn: Connection, subject: str, now: float) -> None:
+    """Have the world looked at once more after now, also by a turn that is under way. No subject is made."""
+    again = {"generation": work.c.generation + 1, "due_at": now}
+    conn.execute(update(work).where(work.c.subject == subject).values(again))
+
+
+def generation(conn: Connection, subject: str) -> int:
+    """How often the subject has been written to."""
+    return conn.execute(select(work.c.generation).where(work.c.subject == subject)).scalar() or 0
+
+
 def due(conn: Connection, now: float, limit: int) -> list[str]:
     """Subjects that have something to do and no worker, the longest waiting first."""
     query = select(work.c.subject).where(work.c.due_at <= now, _free(now)).order_by(work.c.due_at).limit(limit)

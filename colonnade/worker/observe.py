@@ -1,0 +1,189 @@
+"""Looking at one load balancer: its tree in the database, and what drivers and agents say of the world."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from colonnade import wire
+from colonnade.core.plan import Desired, Observed, Place
+from colonnade.core.steps import Seat
+from colonnade.drivers import AmphoraLink, Network
+from colonnade.errors import Broken, Later
+from colonnade.model import Amphora, LoadBalancer, NetworkPort, Subnet, Tree
+from colonnade.types import AmphoraStatus, Json, ProvisioningStatus, Role
+
+Render = Callable[[Tree, Amphora, Sequence[NetworkPort], NetworkPort], wire.Bundle]
+
+
+@dataclass(kw_only=True, slots=True)
+class Seen:
+    """An amphora during one turn: its row as stored, its row as it should be stored, and what is known of it."""
+
+    stored: Amphora
+    row: Amphora
+    there: bool = False
+    silent: str | None = None
+    failing: str | None = None
+    ports: dict[str, NetworkPort] = field(default_factory=dict)  # by network
+    bundle: wire.Bundle | None = None  # the one rendered for these ports
+
+    def answered(self, answer: Json | None) -> None:
+        """Take in what its agent says (wire.Observed); None: the agent has no such amphora."""
+        self.silent = None
+        self.there = answer is not None
+        found = answer or {}
+        self.row = dataclasses.replace(self.row, digest=found.get("digest"))
+        failing = found.get("error") or found.get("haproxy") == "failing"
+        why = found.get("error") or "it ends as soon as it is started"
+        self.failing = f"HAProxy does not run in amphora {self.row.id}: {why}" if failing else None
+
+    def truthful(self, vip: NetworkPort | None, balancer: LoadBalancer) -> Amphora:
+        """Its row with the addresses it has, and ALLOCATED once it runs a bundle."""
+        port = self.ports.get(vip.network_id) if vip else None
+        row = self.row
+        if vip and port:
+            own = address_on(port, balancer.vip_subnet_id)
+            row = dataclasses.replace(
+                row, lb_network_ip=own, vrrp_ip=own, vrrp_port_id=port.id, ha_ip=balancer.vip_address, ha_port_id=vip.id
+            )
+        starting = row.status in (AmphoraStatus.PENDING_CREATE, AmphoraStatus.BOOTING)
+        return dataclasses.replace(row, status=AmphoraStatus.ALLOCATED) if starting and row.digest else row
+
+    def place(self) -> Place:
+        """What the plan needs to know of it."""
+        return Place(
+            id=self.row.id,
+            seat=Seat(role=self.row.role or Role.STANDALONE, incarnation=self.row.incarnation),
+            there=self.there,
+            silent=self.silent,
+            leaving=self.row.status == AmphoraStatus.PENDING_DELETE,
+            networks={n: frozenset(f.subnet_id for f in p.fixed_ips) for n, p in self.ports.items()},
+            bundle=self.row.digest,
+            failing=self.failing,
+        )
+
+
+@dataclass(kw_only=True, slots=True)
+class Sight:
+    """One load balancer as it was found, kept up to date by the steps of the turn. ``live`` is the tree without what
+    is to go; ``subnets`` are those that amphorae are needed on, by network."""
+
+    tree: Tree
+    live: Tree
+    vip: NetworkPort | None
+    subnets: dict[str, list[Subnet]] = field(default_factory=dict)
+    amphorae: dict[str, Seen] = field(default_factory=dict)
+
+    @property
+    def balancer(self) -> LoadBalancer:
+        return self.tree.load_balancer
+
+    def took_vip(self, vip: NetworkPort, address: str | None) -> None:
+        """The VIP's port is this one now."""
+        found = dataclasses.replace(
+            self.balancer, vip_port_id=vip.id, vip_network_id=vip.network_id, vip_address=address
+        )  # fmt: skip
+        self.vip = vip
+        self.tree = dataclasses.replace(self.tree, load_balancer=found)
+        self.live = dataclasses.replace(self.live, load_balancer=found)
+        for seen in self.amphorae.values():
+            seen.bundle = None
+
+    def desired(self, render: Render) -> Desired | None:
+        """What is wanted. Bundles are rendered for amphorae that have all their ports."""
+        if self.tree.delete_wanted:
+            return None
+        networks = {n: frozenset(s.id for s in subnets) for n, subnets in self.subnets.items()}
+        digests = {}
+        for id, seen in self.amphorae.items():
+            plugged = seen.place().networks
+            if self.vip and all(subnets <= plugged.get(n, frozenset()) for n, subnets in networks.items()):
+                if seen.bundle is None:
+                    ports = [p for n, p in seen.ports.items() if n in networks]
+                    seen.bundle = render(self.live, seen.row, ports, self.vip)
+                digests[id] = wire.digest(seen.bundle)
+        return Desired(seats=_seats(self.balancer), networks=networks, bundles=digests)
+
+    def observed(self) -> Observed:
+        """What is there."""
+        places = tuple(seen.place() for seen in self.amphorae.values())
+        return Observed(vip=self.vip is not None, vip_owned=self.balancer.vip_owned, amphorae=places)
+
+
+def look(tree: Tree, network: Network, link: AmphoraLink) -> Sight:
+    """What is there for this load balancer now. Raises Later or Broken when that cannot be known."""
+    vip_port = tree.load_balancer.vip_port_id
+    sight = Sight(tree=tree, live=live(tree), vip=network.port(vip_port) if vip_port else None)
+    if not tree.delete_wanted:
+        sight.subnets = _subnets(sight.live, network)
+    for row in tree.amphorae:
+        seen = sight.amphorae[row.id] = Seen(stored=row, row=row)
+        if tree.delete_wanted:
+            continue  # it goes, whatever it says
+        seen.ports = {p.network_id: p for p in network.plugged(row.id)}
+        if row.agent_url:
+            _ask(seen, row.agent_url, link)
+    return sight
+
+
+def live(tree: Tree) -> Tree:
+    """The tree without what is to be deleted, and without what lives in that or points at it."""
+    pools = tuple(p for p in tree.pools if p.provisioning_status != ProvisioningStatus.PENDING_DELETE)
+    kept = {p.id for p in pools}
+    listeners = (x for x in tree.listeners if x.provisioning_status != ProvisioningStatus.PENDING_DELETE)
+    return dataclasses.replace(
+        tree,
+        listeners=tuple(
+            x if x.default_pool_id in kept else dataclasses.replace(x, default_pool_id=None) for x in listeners
+        ),
+        pools=pools,
+        members=tuple(
+            m for m in tree.members if m.pool_id in kept and m.provisioning_status != ProvisioningStatus.PENDING_DELETE
+        ),
+        health_monitors=tuple(
+            h
+            for h in tree.health_monitors
+            if h.pool_id in kept and h.provisioning_status != ProvisioningStatus.PENDING_DELETE
+        ),
+    )
+
+
+def address_on(port: NetworkPort, subnet_id: str | None) -> str | None:
+    """The port's address on the subnet; its first one when it has none there."""
+    on_it = [f.address for f in port.fixed_ips if f.subnet_id == subnet_id] or [f.address for f in port.fixed_ips]
+    return on_it[0] if on_it else None
+
+
+def _seats(balancer: LoadBalancer) -> tuple[Seat, ...]:
+    """Who is wanted, by topology. ACTIVE_STANDBY will be two roles here."""
+    if balancer.topology != "SINGLE":
+        raise Broken(f"Topology {balancer.topology} is not known here.", "Delete the load balancer.")
+    return (Seat(role=Role.STANDALONE, incarnation=balancer.incarnation),)
+
+
+def _subnets(tree: Tree, network: Network) -> dict[str, list[Subnet]]:
+    """The VIP's subnet and those of members, by network, the VIP's first."""
+    balancer = tree.load_balancer
+    wanted = {balancer.vip_subnet_id: f"Load balancer {balancer.id}"}
+    for member in tree.members:
+        wanted.setdefault(member.subnet_id, f"Member {member.id}")
+    found: dict[str, list[Subnet]] = {}
+    for subnet_id, who in wanted.items():
+        if subnet_id is None:
+            continue
+        subnet = network.subnet(subnet_id)
+        if subnet is None:
+            raise Broken(f"{who} is on subnet {subnet_id}, which does not exist any more.", f"Delete {_lower(who)}.")
+        found.setdefault(subnet.network_id, []).append(subnet)
+    return found
+
+
+def _lower(who: str) -> str:
+    return who[0].lower() + who[1:]
+
+
+def _ask(seen: Seen, agent_url: str, link: AmphoraLink) -> None:
+    try:
+        seen.answered(link.observe(agent_url, seen.row.id))
+    except Later as e:  # an amphora that does not answer is an observation: the plan decides what follows
+        seen.there, seen.silent = True, str(e)
