@@ -122,11 +122,12 @@ def stop(state: Path, purge: bool) -> None:
         print(f"There is no installation in {state}.")
         return
     run_dir = state / "run"
-    for name in ("keeper", "up"):  # the keeper passes it on and ends with the supervisor
-        supervisor.end(run_dir / f"{name}.pid", _STOP_S)
+    supervisor.end(run_dir / "keeper.pid", _STOP_S, supervisor.TEAR_DOWN)
+    supervisor.end(run_dir / "up.pid", _STOP_S)  # ended with the keeper, unless that had been killed
     for path in sorted(run_dir.glob("*.pid")):
         supervisor.end(path)
     (run_dir / "ready").unlink(missing_ok=True)
+    # Again: what died before may have left something, and after a crash nobody has done it yet.
     command = [sys.executable, "-P", "-m", "colonnade", "down", *_file_options(_config_files(state))]
     if subprocess.run(command, check=False).returncode:
         raise Refused("not everything could be removed (messages above); run it again.")

@@ -24,7 +24,8 @@ from pathlib import Path
 USER = "colonnade"
 API_SOCKET = "COLONNADE_API_SOCKET"  # environment: the file descriptor the API listens on
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 36, 38
-_HANDLED = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
+TEAR_DOWN = signal.SIGUSR1  # to the keeper: stop, and remove everything from the kernel, HAProxy processes too
+_HANDLED = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, TEAR_DOWN}
 _STOP_PATIENCE_S = 10.0
 _SHORT_LIFE_S = 1.0
 _LONGEST_PAUSE_S = 5.0
@@ -99,8 +100,10 @@ def _keep(facts: Facts, config_files: list[str], demo: bool, listener: socket.so
                 _say(f"the supervisor failed: {e!r}")
             finally:
                 os._exit(code)
-        ended, stopping = _watch(child)
-        if stopping or ended == 0:
+        ended, told = _watch(child)
+        if told == TEAR_DOWN:
+            ended = _tear_down(_command("down", config_files))
+        if told or ended == 0:
             (run_dir / "keeper.pid").unlink(missing_ok=True)
             return ended
         _say("the supervisor died; ending its programs and starting it again")
@@ -109,17 +112,29 @@ def _keep(facts: Facts, config_files: list[str], demo: bool, listener: socket.so
                 end(path)
 
 
-def _watch(child: int) -> tuple[int, bool]:
-    """Reap until this child ends: (its exit code, whether we were told to stop). Passes a stop on to it."""
-    stopping = False
+def _watch(child: int) -> tuple[int, int]:
+    """Reap until this child ends: (its exit code, the signal that told us to stop or 0). Passes a stop on to it."""
+    told = 0
     while True:
-        while pid := _reap_one():
-            if pid[0] == child:
-                return os.waitstatus_to_exitcode(pid[1]), stopping
+        while ended := _reap_one():
+            if ended[0] == child:
+                return os.waitstatus_to_exitcode(ended[1]), told
         info = signal.sigtimedwait(_HANDLED, 60)
         if info and info.si_signo != signal.SIGCHLD:
-            stopping = True
+            told = info.si_signo
             os.kill(child, signal.SIGTERM)
+
+
+def _tear_down(argv: list[str]) -> int:
+    """Run ``colonnade down`` and reap what it kills: those are our children since the agent is gone."""
+    down = os.posix_spawn(argv[0], argv, _environment(), setsigmask=[])
+    code, _ = _watch(down)
+    until = time.monotonic() + 1
+    with contextlib.suppress(ChildProcessError):
+        while time.monotonic() < until:
+            if os.waitpid(-1, os.WNOHANG) == (0, 0):
+                time.sleep(0.01)
+    return code
 
 
 class _Supervisor:
@@ -357,12 +372,12 @@ def running(path: Path) -> int:
     return int(pid) if started(int(pid)) == start else 0
 
 
-def end(path: Path, patience_s: float = _STOP_PATIENCE_S) -> None:
-    """SIGTERM to the process that a pid file names, SIGKILL when it takes too long; returns when it is gone."""
+def end(path: Path, patience_s: float = _STOP_PATIENCE_S, gently: signal.Signals = signal.SIGTERM) -> None:
+    """Signal the process that a pid file names, SIGKILL when it takes too long; returns when it is gone."""
     until = time.monotonic() + patience_s
-    sent = 0
+    sent: int = 0
     while pid := running(path):
-        wanted = signal.SIGTERM if time.monotonic() < until else signal.SIGKILL
+        wanted = gently if time.monotonic() < until else signal.SIGKILL
         if sent != wanted:
             sent = wanted
             with contextlib.suppress(ProcessLookupError):

@@ -1,0 +1,166 @@
+"""Two small web servers to balance, in namespaces of their own on ``private-subnet``: ``./try --demo``.
+
+Their addresses are ports of the small cloud, so nobody else gets them. The servers are HAProxy processes that answer
+by themselves; they outlive this program, which starts again what ends.
+"""
+
+import http.client
+import json
+import logging
+import os
+import signal
+import subprocess
+import threading
+from dataclasses import dataclass
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+from colonnade.agent import namespaces, network
+from colonnade.agent.place import Installation
+from colonnade.agent.spawn import Program, Spawner
+from colonnade.settings import Settings
+
+log = logging.getLogger(__name__)
+_NAMES = ("demo-1", "demo-2")
+_UID = 9990  # of the installation's 10000, counted from the end that amphorae do not reach
+_WEB_SERVER = """\
+defaults
+  mode http
+  timeout client 30s
+  timeout server 30s
+  timeout connect 5s
+frontend web
+  bind {address}:80
+  http-request return status 200 content-type text/plain string "OK\\n" if {{ path /healthcheck }}
+  http-request return status 200 content-type text/plain string "Hello from {name} at {address}\\n"
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Server:
+    name: str
+    network_id: str
+    address: str
+    prefix: int
+    gateway: str | None
+
+
+def run(settings: Settings, stop: threading.Event) -> int:
+    """Keep the servers there until ``stop``; then they stay until ``remove``."""
+    here = Installation(state=settings.state, tag=settings.agent.tag, slot=settings.agent.slot)
+    told = here.state / "demo.env"
+    servers: list[_Server] = []
+    spawner = Spawner()
+    running: dict[str, int] = {}
+    while not stop.wait(0.1 if len(running) < len(_NAMES) else 1.0):
+        try:
+            servers = servers or _reserve(settings)
+            for server in servers:
+                _keep(here, settings, server, spawner, running)
+        except (OSError, KeyError, http.client.HTTPException) as e:
+            log.info("not yet", extra={"reason": repr(e)})  # the API or the fabric is still on its way
+            continue
+        text = f'MEMBERS="{" ".join(s.address for s in servers)}"\n'
+        if not told.exists() or told.read_text() != text:
+            told.write_text(text)
+            log.info("ready", extra={"members": [s.address for s in servers]})
+    return 0
+
+
+def remove(tag: str) -> None:
+    """Stop the servers and remove their namespaces; gone already is success. Their ports stay reserved."""
+    for name in _NAMES:
+        space = f"cln-{tag}-{name}"
+        if namespaces.exists(space):
+            for pid in namespaces.processes(space):
+                os.kill(pid, signal.SIGKILL)
+            subprocess.run(["ip", "-n", space, "link", "delete", "eth0"], capture_output=True, check=False)
+        namespaces.remove(space)
+
+
+def _keep(here: Installation, settings: Settings, server: _Server, spawner: Spawner, running: dict[str, int]) -> None:
+    space = f"{here.prefix}{server.name}"
+    namespaces.create(space)
+    with namespaces.inside(space):
+        namespaces.sysctl("net/ipv4/ip_unprivileged_port_start", "0")
+        plugged = _has_eth0()
+    if not plugged:
+        network.attach(
+            here, server.network_id, space, addresses=[f"{server.address}/{server.prefix}"],
+            gateways=[server.gateway] if server.gateway else [],
+        )  # fmt: skip
+    if server.name not in running:
+        for pid in namespaces.processes(space):
+            running[server.name] = pid
+    if server.name not in running or not _alive(running[server.name]):
+        config = here.state / "etc" / f"{server.name}.cfg"
+        config.write_text(_WEB_SERVER.format(address=server.address, name=server.name))
+        words = [settings.haproxy_amphora.haproxy_cmd, "-db", "-f", str(config)]
+        started = spawner.start(
+            Program(words=words, namespace=space, directory=Path("/"), uid=here.uid(_UID), environment={})
+        )
+        running[server.name] = started.pid
+        log.info("started", extra={"server": server.name, "address": server.address})
+
+
+def _has_eth0() -> bool:
+    # /sys shows the namespace it was mounted in; this file follows the thread.
+    return any(line.strip().startswith("eth0:") for line in Path("/proc/thread-self/net/dev").read_text().splitlines())
+
+
+def _alive(pid: int) -> bool:
+    try:
+        ended, _ = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:  # started by an earlier one of us
+        ended = 0 if Path(f"/proc/{pid}").exists() else pid
+    return not ended
+
+
+def _reserve(settings: Settings) -> list[_Server]:
+    """The servers' ports, found by name or made. Raises OSError while the API is away."""
+    api = _Api(settings)
+    (subnet,) = api.ask("GET", "/network/v2.0/subnets?name=private-subnet")["subnets"]
+    servers = []
+    for name in _NAMES:
+        found = api.ask("GET", f"/network/v2.0/ports?name={name}")["ports"]
+        body = {"port": {"name": name, "network_id": subnet["network_id"], "fixed_ips": [{"subnet_id": subnet["id"]}]}}
+        port = found[0] if found else api.ask("POST", "/network/v2.0/ports", body)["port"]
+        servers.append(
+            _Server(
+                name=name, network_id=subnet["network_id"], address=port["fixed_ips"][0]["ip_address"],
+                prefix=ip_network(subnet["cidr"]).prefixlen, gateway=subnet["gateway_ip"],
+            )
+        )  # fmt: skip
+    return servers
+
+
+class _Api:
+    """The small cloud's API as the user admin."""
+
+    def __init__(self, settings: Settings) -> None:
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.api_settings.bind_host)
+        self._host = host or settings.api_settings.bind_host
+        self._port = settings.api_settings.bind_port
+        self._token: str | None = None
+        lines = (settings.state / "secrets" / "passwords.env").read_text().splitlines()
+        passwords = dict(line.split("=", 1) for line in lines if "=" in line)
+        user = {"name": "admin", "domain": {"id": "default"}, "password": passwords["ADMIN_PASSWORD"].strip("\"'")}
+        scope = {"project": {"name": "admin", "domain": {"id": "default"}}}
+        identity = {"methods": ["password"], "password": {"user": user}}
+        self.ask("POST", "/identity/v3/auth/tokens", {"auth": {"identity": identity, "scope": scope}})
+
+    def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:  # noqa: ANN401 - JSON
+        """The reply's body. Raises OSError unless it is a 2xx."""
+        conn = http.client.HTTPConnection(self._host, self._port, timeout=10)
+        try:
+            headers = {"Content-Type": "application/json", **({"X-Auth-Token": self._token} if self._token else {})}
+            conn.request(method, path, json.dumps(body) if body else None, headers)
+            reply = conn.getresponse()
+            text = reply.read()
+            if reply.status // 100 != 2:
+                raise OSError(f"{method} {path}: {reply.status} {reply.reason}")
+            self._token = reply.getheader("X-Subject-Token") or self._token
+            return json.loads(text)
+        finally:
+            conn.close()
