@@ -12,6 +12,9 @@ from collections.abc import Callable
 if typing.TYPE_CHECKING:
     import threading
 
+    from sqlalchemy import Connection
+
+    from colonnade import wire
     from colonnade.settings import Settings
 
 CONFIG = "COLONNADE_CONFIG"  # environment: configuration files, colon-separated, where --config-file is not given
@@ -103,7 +106,7 @@ def _worker(args: argparse.Namespace) -> int:
     from colonnade.clock import SystemClock
     from colonnade.drivers.agent import HostAgent
     from colonnade.drivers.doorbell import SocketDoorbell
-    from colonnade.local.network import HostFabric, LocalNetwork
+    from colonnade.local.network import LocalNetwork
     from colonnade.store.store import Store
     from colonnade.worker.loop import Worker
 
@@ -112,7 +115,7 @@ def _worker(args: argparse.Namespace) -> int:
     network = LocalNetwork(store, clock)
     worker = Worker(
         settings=settings, store=store, network=network, compute=agent, link=agent, doorbell=doorbell, clock=clock,
-        fabric=HostFabric(agent.put_fabric),
+        fabric=_Fabric(agent.put_fabric),
     )  # fmt: skip
     worker.run(_stop_signal())
     return 0
@@ -258,6 +261,19 @@ def _config(args: argparse.Namespace) -> int:
 
 
 # --- shared ----------------------------------------------------------------------------------------------------------
+
+
+class _Fabric:
+    """The host's networks for the worker: the small cloud says what they should be, the agent makes them."""
+
+    def __init__(self, put: "Callable[[wire.Fabric], str]") -> None:
+        self.push = put
+
+    def desired(self, conn: "Connection") -> "wire.Fabric":
+        """What they should be, from the database."""
+        from colonnade.local.network import fabric
+
+        return fabric(conn)
 
 
 def _settings(args: argparse.Namespace) -> "Settings":
