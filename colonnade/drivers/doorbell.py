@@ -84,4 +84,4 @@ class SocketDoorbell:
         except OSError as e:
             if e.errno == errno.ECONNREFUSED:  # its listener is dead: a full one says EAGAIN, and is awake anyway
                 with contextlib.suppress(OSError):
-                    os.unlink(path)
+                    Path(path).unlink()

@@ -17,11 +17,13 @@ R = TypeVar("R")
 
 def to_row(value: Any) -> dict[str, Any]:  # noqa: ANN401 - any dataclass of the model
     """A model value as column values."""
-    row = {}
-    for f in dataclasses.fields(value):
-        v = getattr(value, f.name)
-        row[f.name] = dataclasses.asdict(typing.cast(Any, v)) if dataclasses.is_dataclass(v) else list(v) if isinstance(v, tuple) else v
-    return row
+    return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    if dataclasses.is_dataclass(value):
+        return dataclasses.asdict(typing.cast(Any, value))
+    return list(value) if isinstance(value, tuple) else value
 
 
 def from_row(cls: type[R], row: Mapping[str, Any] | RowMapping) -> R:

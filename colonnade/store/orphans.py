@@ -1,0 +1,92 @@
+"""Rows that belong to nothing, and load balancers that nothing looks after: what a sweep looks for.
+
+Each question is one query; each removal says its condition again, so that it is right whatever happened in between.
+"""
+
+from collections.abc import Iterable
+
+from sqlalchemy import ColumnElement, Connection, delete, select
+
+from colonnade.model import Amphora
+from colonnade.store import rows
+from colonnade.store.tables import OF, amphora, listener, listener_statistics, load_balancer, tag, work
+from colonnade.types import ProvisioningStatus
+
+FABRIC = "fabric"
+
+
+def amphora_ids(conn: Connection) -> set[str]:
+    """Ids of all amphorae that have a row."""
+    return set(conn.execute(select(amphora.c.id)).scalars())
+
+
+def load_balancer_ids(conn: Connection) -> set[str]:
+    """Ids of all load balancers."""
+    return set(conn.execute(select(load_balancer.c.id)).scalars())
+
+
+def lost_amphorae(conn: Connection) -> dict[str, Amphora]:
+    """Amphorae whose load balancer is gone."""
+    query = select(amphora).where(amphora.c.loadbalancer_id.is_not(None), _no_balancer(amphora.c.loadbalancer_id))
+    return {row["id"]: rows.from_row(Amphora, row) for row in conn.execute(query).mappings()}
+
+
+def tagged(conn: Connection) -> list[str]:
+    """Ids that have tags and name no object."""
+    return list(conn.execute(select(tag.c.object_id).where(*_no_object()).distinct()).scalars())
+
+
+def counted(conn: Connection) -> list[str]:
+    """Ids of listeners that have statistics and do not exist."""
+    query = select(listener_statistics.c.listener_id).where(_no_listener()).distinct()
+    return list(conn.execute(query).scalars())
+
+
+def pointless(conn: Connection) -> list[str]:
+    """Subjects of the ledger that name no load balancer."""
+    return list(conn.execute(select(work.c.subject).where(*_pointless())).scalars())
+
+
+def idle(conn: Connection) -> list[str]:
+    """Load balancers that are not well, with nothing due."""
+    unwell = load_balancer.c.provisioning_status != ProvisioningStatus.ACTIVE
+    query = select(work.c.subject).join(load_balancer, load_balancer.c.id == work.c.subject)
+    return list(conn.execute(query.where(work.c.due_at.is_(None), unwell)).scalars())
+
+
+def unledgered(conn: Connection) -> list[str]:
+    """Load balancers that the ledger does not know."""
+    known = select(work.c.subject).where(work.c.subject == load_balancer.c.id).exists()
+    return list(conn.execute(select(load_balancer.c.id).where(~known)).scalars())
+
+
+def drop_tags(conn: Connection, ids: Iterable[str]) -> int:
+    """Remove the tags of these ids, if they still name no object."""
+    return conn.execute(delete(tag).where(tag.c.object_id.in_(list(ids)), *_no_object())).rowcount
+
+
+def drop_statistics(conn: Connection, ids: Iterable[str]) -> int:
+    """Remove the statistics of these listeners, if they still do not exist."""
+    of_them = listener_statistics.c.listener_id.in_(list(ids))
+    return conn.execute(delete(listener_statistics).where(of_them, _no_listener())).rowcount
+
+
+def drop_work(conn: Connection, subjects: Iterable[str]) -> int:
+    """Remove these subjects, if they still name no load balancer."""
+    return conn.execute(delete(work).where(work.c.subject.in_(list(subjects)), *_pointless())).rowcount
+
+
+def _no_balancer(id: ColumnElement[str]) -> ColumnElement[bool]:
+    return ~select(load_balancer.c.id).where(load_balancer.c.id == id).exists()
+
+
+def _no_listener() -> ColumnElement[bool]:
+    return ~select(listener.c.id).where(listener.c.id == listener_statistics.c.listener_id).exists()
+
+
+def _no_object() -> list[ColumnElement[bool]]:
+    return [~select(t.c.id).where(t.c.id == tag.c.object_id).exists() for t in OF.values()]
+
+
+def _pointless() -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return work.c.subject != FABRIC, _no_balancer(work.c.subject)
