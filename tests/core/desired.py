@@ -1,6 +1,5 @@
 """Trees for tests, from the few words in which a test's case is told."""
 
-from dataclasses import replace
 from datetime import datetime
 
 from colonnade.model import (
@@ -15,6 +14,7 @@ from colonnade.model import (
 )  # fmt: skip
 from colonnade.types import (
     Algorithm,
+    AmphoraStatus,
     ListenerProtocol,
     MonitorType,
     OperatingStatus,
@@ -48,7 +48,8 @@ def tree(given: dict) -> Tree:
 
 
 def amphora(**given) -> Amphora:
-    return replace(Amphora(id="a1", loadbalancer_id="lb", created_at=THEN, status="ALLOCATED"), **given)
+    given = {"status": "ALLOCATED", **given}
+    return Amphora(**{"loadbalancer_id": "lb", "created_at": THEN, **given, "status": AmphoraStatus(given["status"])})
 
 
 def member(**given) -> Member:
