@@ -219,8 +219,8 @@ class _Assignments(web.ReadOnly):
         caller, known, root = web.caller(req), self._identity.directory(), web.root(req)
         if not caller.is_admin and req.get_param("user.id") != caller.user_id:
             raise Forbidden("You are not authorized to perform the requested action: identity:list_role_assignments.")
-        named = _flag(req, "include_names")
-        found = known.implied if _flag(req, "effective") else known.assigned
+        named = listing.flag(req, "include_names")
+        found = known.implied if listing.flag(req, "effective") else known.assigned
         items = []
         for (user_id, project_id), roles in found.items():
             user, project = known.users.get(user_id), known.projects.get(project_id)
@@ -229,11 +229,6 @@ class _Assignments(web.ReadOnly):
             for role in sorted(roles):
                 items.append(_assignment(user, project, role, root, named=named))
         _reply(req, resp, _ASSIGNMENTS, items)
-
-
-def _flag(req: falcon.Request, name: str) -> bool:
-    """Keystone's flags: there without a value means yes."""
-    return req.has_param(name) and (req.get_param(name) or "true").lower() not in ("0", "false")
 
 
 def _check_admin(caller: Caller) -> None:

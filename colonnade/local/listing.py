@@ -116,6 +116,11 @@ def chosen(req: falcon.Request, item: Json) -> Json:
     return _choose(item, [f for value in fields for f in value.split(",") if f])
 
 
+def flag(req: falcon.Request, name: str) -> bool:
+    """Whether a yes-or-no parameter is given and not no; ``True`` is how Python clients write it."""
+    return req.has_param(name) and (req.get_param(name) or "true").lower() not in _NO
+
+
 def tests_of_tags() -> dict[str, Test]:
     """The four filters by tags; each value may be a comma-separated list."""
 

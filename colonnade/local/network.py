@@ -99,7 +99,10 @@ class LocalNetwork:
                 _take_next(conn, row, port_id, place.index(row.id))
             return _made(conn, port_id)
 
-        return self._write(make)
+        try:
+            return self._write(make)
+        except Invalid as e:
+            raise Broken(e.sentence, "Delete the members on that subnet.") from e
 
     def plugged(self, amphora_id: str) -> list[NetworkPort]:
         """All ports made by ensure_plugged for this amphora."""
