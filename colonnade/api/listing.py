@@ -79,13 +79,14 @@ def reply(
 def _page(args: Args, table: Table, most: int, listed: Listed) -> query.Page:
     return query.Page(
         sort=_sort(args, table, listed),
-        limit=_limit(args.one("limit"), most),
+        limit=limit_of(args.one("limit"), most),
         marker=args.one("marker"),
         backward=args.one("page_reverse") == "True",
     )
 
 
-def _limit(text: str | None, most: int) -> int | None:
+def limit_of(text: str | None, most: int) -> int | None:
+    """The page size; None: no limit. Raises 400 in form B."""
     if text is None:
         return most
     if text in ("infinite", "None"):

@@ -78,9 +78,10 @@ class Pools(Kind[Pool]):
     def delete(self, tree: Tree, old: Pool) -> Change:
         now = utc(self.api.clock.now())
         tree = trees.mark(tree, pool_id=old.id)
-        below = [v for v in (*tree.members, *tree.health_monitors) if v.pool_id == old.id]
+        members = [trees.leaving(v, now) for v in tree.members if v.pool_id == old.id]
+        monitors = [trees.leaving(v, now) for v in tree.health_monitors if v.pool_id == old.id]
         freed = [dataclasses.replace(v, default_pool_id=None) for v in trees.users(tree, old.id)]
-        tree = trees.put(tree, *freed, *(trees.leaving(v, now) for v in (old, *below)))
+        tree = trees.put(tree, *freed, trees.leaving(old, now), *members, *monitors)
         return Change(tree=tree, about=("pool", old.id), sentence=f"Asked to delete {name(old)}.")
 
 

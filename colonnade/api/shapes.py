@@ -10,7 +10,7 @@ import functools
 import re
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import Annotated, Any, Literal
@@ -35,6 +35,7 @@ from colonnade.types import Algorithm, Cidr, IpAddress, Json, Mark, Matches, Poo
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _LINES = re.compile(r"[\r\n\t]")
 _Presence = Literal["required", "optional", "not null"]  # optional: null means the default
+_Fields = dict[str, tuple[Any, _Presence, Any]]
 _SHOWN_VALUE = 255  # letters of a wrong value that its error repeats
 
 _PROJECT = Annotated[str, MaxLen(36)]
@@ -91,38 +92,34 @@ def parse(shape: type[BaseModel], inner: Any, where: str) -> Json:  # noqa: ANN4
     if not isinstance(inner, dict):
         raise Invalid(f"Invalid input for field/attribute {where}. An object is needed.")
     try:
-        return _given(shape.model_validate(inner))
+        return {n: _given(v) for n, v in _fields(shape.model_validate(inner))}
     except ValidationError as e:
         raise Invalid(" ".join(_sentence(detail, where) for detail in e.errors(include_url=False))) from e
 
 
 def refuse(cls: type[Any], given: Json) -> None:
     """Take out refused fields that ask for nothing; raise Unsupported for one that asks for something."""
-    for name, nothing in _refused(cls).items():
+    for name, nothing in _REFUSED[cls].items():
         if name in given and given[name] not in (None, (), {}, nothing):
             raise Unsupported(f"The field {name} has no effect in this deployment yet; leave it out.")
         given.pop(name, None)
 
 
-@functools.cache
-def _refused(cls: type[Any]) -> dict[str, Any]:
-    fields = {f.name: f.default for f in dataclasses.fields(cls)}
-    names = {n: fields[n] for n, notes in _marks(cls).items() if Mark.REFUSED in notes}
-    return {**names, "request_sriov": False} if cls is Member else names
-
-
-@functools.cache
-def _marks(cls: type[Any]) -> dict[str, list[Any]]:
+def marks(cls: type[Any]) -> dict[str, list[Any]]:
     hints = typing.get_type_hints(cls, include_extras=True)
     return {f.name: list(getattr(hints[f.name], "__metadata__", ())) for f in dataclasses.fields(cls)}
 
 
 def _given(value: Any) -> Any:  # noqa: ANN401 - any part of a body
     if isinstance(value, BaseModel):
-        return {name: _given(getattr(value, name)) for name in value.model_fields_set}
+        return {name: _given(v) for name, v in _fields(value)}
     if isinstance(value, tuple | list):
         return tuple(_given(v) for v in value)
     return value
+
+
+def _fields(value: BaseModel) -> list[tuple[str, Any]]:
+    return [(name, getattr(value, name)) for name in value.model_fields_set]
 
 
 def _sentence(detail: ErrorDetails, where: str) -> str:
@@ -157,18 +154,18 @@ def _why(detail: ErrorDetails) -> str:
             return detail["msg"]
 
 
-def _shape(name: str, fields: Mapping[str, tuple[Any, _Presence, Any]]) -> type[BaseModel]:
+def _shape(name: str, fields: _Fields) -> type[BaseModel]:
     """A class with ``fields``: name -> (type, presence, default shown to readers)."""
     parts: dict[str, Any] = {}
     for field, (hint, presence, default) in fields.items():
-        edge = _edge(hint, field)
+        read = edge(hint, field)
         match presence:
             case "required":
-                parts[field] = (edge, ...)
+                parts[field] = (read, ...)
             case "not null":
-                parts[field] = (edge, Field(None))
+                parts[field] = (read, Field(None))
             case "optional":
-                parts[field] = (edge | None, Field(None, json_schema_extra=_default(default)))
+                parts[field] = (read | None, Field(None, json_schema_extra=_default(default)))
     return create_model(name, __config__=ConfigDict(extra="forbid"), **parts)
 
 
@@ -182,12 +179,17 @@ def _default(value: Any) -> Any:  # noqa: ANN401 - any default of the model
     return {"default": list(value) if isinstance(value, tuple) else value}
 
 
-def _creation(cls: type[Any], suffix: str = "Create", without: Iterable[str] = (), **instead: Any) -> type[BaseModel]:
+def _creation(
+    cls: type[Any],
+    suffix: str = "Create",
+    without: Iterable[str] = (),
+    **instead: Any,  # noqa: ANN401 - types
+) -> type[BaseModel]:
     """The shape of creation; ``instead`` gives other types to some fields, or adds them."""
     hints = typing.get_type_hints(cls, include_extras=True)
-    fields = {}
+    fields: _Fields = {}
     for f in dataclasses.fields(cls):
-        notes = _marks(cls)[f.name]
+        notes = marks(cls)[f.name]
         if Mark.SHOWN not in notes and Mark.HIDDEN not in notes and f.name not in without:
             fields[f.name] = (hints[f.name], "optional" if _has_default(f) else "required", f.default)
     for name, hint in {**_ALSO_AT_CREATION[cls], **instead}.items():
@@ -198,29 +200,29 @@ def _creation(cls: type[Any], suffix: str = "Create", without: Iterable[str] = (
 
 def _change(cls: type[Any]) -> type[BaseModel]:
     hints = typing.get_type_hints(cls, include_extras=True)
-    fields = {}
+    fields: _Fields = {}
     for f in dataclasses.fields(cls):
-        notes = _marks(cls)[f.name]
+        notes = marks(cls)[f.name]
         if not {Mark.SHOWN, Mark.HIDDEN, Mark.FIXED}.intersection(notes) and f.name not in _NOT_IN_CHANGE:
             hint = _CHANGED_PERSISTENCE if f.name == "session_persistence" else hints[f.name]
             fields[f.name] = (hint, "optional" if _has_default(f) else "not null", dataclasses.MISSING)
     return _shape(f"{cls.__name__}Update", fields)
 
 
-def _edge(hint: Any, name: str = "") -> Any:  # noqa: ANN401 - type expressions are any objects
+def edge(hint: Any, name: str = "") -> Any:  # noqa: ANN401 - type expressions are any objects
     """The model's type as pydantic reads it at the edge."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         return _annotated(hint, name)
     if origin in (typing.Union, types.UnionType):
         (inner,) = (a for a in args if a is not type(None))
-        return _edge(inner, name) | None
+        return edge(inner, name) | None
     if origin is tuple:
-        return tuple[_edge(args[0]), ...]  # type: ignore[misc]  # a type made at run time
+        return tuple[edge(args[0]), ...]  # type: ignore[misc]  # a type made at run time
     if hint == dict[str, Any]:
         return hint
     if origin is dict:
-        return dict[_edge(args[0]), _edge(args[1])]  # type: ignore[misc]  # a type made at run time
+        return dict[edge(args[0]), edge(args[1])]  # type: ignore[misc]  # a type made at run time
     if hint is str:
         return Annotated[str, AfterValidator(_text if name == "description" else _line)]
     if hint is int:
@@ -239,7 +241,7 @@ def _annotated(hint: Any, name: str) -> Any:  # noqa: ANN401
     if base is int:
         made.append(BeforeValidator(_no_bool))
     elif base is not str:
-        base = _edge(base, name)
+        base = edge(base, name)
     for note in notes:
         match note:
             case Matches(pattern, why):
@@ -329,6 +331,15 @@ def _persistence(name: str, *, type_required: bool) -> type[BaseModel]:
 
 _PERSISTENCE: Any = _persistence("SessionPersistence", type_required=True)
 _CHANGED_PERSISTENCE: Any = _persistence("SessionPersistenceUpdate", type_required=False)
+
+
+def _refused(cls: type[Any]) -> dict[str, Any]:
+    fields = {f.name: f.default for f in dataclasses.fields(cls)}
+    names = {n: fields[n] for n, notes in marks(cls).items() if Mark.REFUSED in notes}
+    return {**names, "request_sriov": False} if cls is Member else names
+
+
+_REFUSED = {c: _refused(c) for c in _ALSO_AT_CREATION}
 
 # A full tree: creation without parents, with children in place.
 _NODE = ("loadbalancer_id", "listener_id", "pool_id")

@@ -1,6 +1,7 @@
 """A load balancer's tree before and after a write, as values: what the write puts in, and whom it marks PENDING."""
 
 import dataclasses
+import typing
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, TypeVar
@@ -32,9 +33,12 @@ class Change:
 
 def find(tree: Tree, cls: type[R], object_id: str | None) -> R:
     """The object, one on its way out too. Raises NotFound."""
-    for candidate in getattr(tree, PART[cls]):
+    if cls is LoadBalancer and tree.load_balancer.id == object_id:
+        return typing.cast(R, tree.load_balancer)
+    candidates: tuple[R, ...] = getattr(tree, PART.get(cls, ""), ())
+    for candidate in candidates:
         if candidate.id == object_id:
-            return candidate  # type: ignore[no-any-return]  # PART says of which class its parts are
+            return candidate
     raise NotFound(f"{TITLE[cls]} {object_id} not found.")
 
 

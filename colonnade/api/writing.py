@@ -15,7 +15,7 @@ from colonnade.model import LoadBalancer, Resource, Tree
 from colonnade.settings import Settings
 from colonnade.store import events, rows, tables, work
 from colonnade.store.store import Store
-from colonnade.types import Json, ProvisioningStatus
+from colonnade.types import Json
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,13 +60,6 @@ def create(api: Api, lb_id: str, decide: Callable[[Connection], Change]) -> Tree
         _save(conn, None, asked, now)
     api.doorbell.ring(lb_id)
     return asked.tree
-
-
-def refuse_if_going(tree: Tree) -> None:
-    """409 when the load balancer is being deleted right now."""
-    lb = tree.load_balancer
-    if lb.provisioning_status is ProvisioningStatus.PENDING_DELETE:
-        raise Conflict(f"Invalid state {lb.provisioning_status} of loadbalancer resource {lb.id}")
 
 
 def _save(conn: Connection, before: Tree | None, asked: Change, now: float) -> None:
@@ -116,4 +109,7 @@ def new_fields(api: Api, lb: LoadBalancer | None, given: Json) -> Json:
     fixed: Json = {"id": new_id(), "created_at": utc(api.clock.now())}
     if lb is not None:
         fixed |= {"project_id": lb.project_id, "loadbalancer_id": lb.id}
-    return {**fixed, **{k: v for k, v in given.items() if v is not None}}
+    found = {**fixed, **{k: v for k, v in given.items() if v is not None}}
+    if "tags" in found:
+        found["tags"] = tuple(dict.fromkeys(found["tags"]))
+    return found

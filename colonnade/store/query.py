@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     BigInteger,
+    BindParameter,
     Boolean,
     Column,
     ColumnElement,
@@ -69,10 +70,10 @@ def page(
     query = select(*columns).where(*where)
     backward = wanted.backward and wanted.marker is not None
     if wanted.marker is not None:
-        marker = conn.execute(select(table).where(table.c.id == wanted.marker, *where)).mappings().first()
+        marker = conn.execute(select(table).where(table.c.id == wanted.marker, *where)).first()
         if marker is None:
             raise UnknownMarker(wanted.marker)
-        query = query.where(_after(keys, marker, backward))
+        query = query.where(_after(keys, marker._asdict(), backward))
     query = query.order_by(*(desc(key.by) if key.down != backward else asc(key.by) for key in keys))
     rows = conn.execute(query if wanted.limit is None else query.limit(wanted.limit)).all()
     return rows[::-1] if backward else rows
@@ -160,7 +161,7 @@ def amphora_of_project(project_id: str) -> ColumnElement[bool]:
     return tables.amphora.c.loadbalancer_id.in_(select(c.id).where(c.project_id == project_id))
 
 
-_ids = bindparam("ids", expanding=True)
+_ids: BindParameter[Any] = bindparam("ids", expanding=True)
 _l, _p, _m, _h = tables.listener.c, tables.pool.c, tables.member.c, tables.health_monitor.c
 
 _LOAD_BALANCER_LINKS = union_all(
@@ -252,7 +253,7 @@ def amphora_statistics(conn: Connection, amphora_id: str) -> list[dict[str, Any]
     return [{k: v if k.endswith("_id") else int(v) for k, v in row.items()} for row in rows]
 
 
-def load_balancer_events(conn: Connection, lb_id: str, limit: int | None, before: int | None) -> Sequence[Row[Any]]:
+def load_balancer_events(conn: Connection, lb_id: str, limit: int | None, before: int | None) -> Sequence[Any]:
     """Newest first, those with an id below ``before``."""
     c = tables.event.c
     query = select(c.id, c.at, c.kind, c.object_type, c.object_id, c.sentence, c.help).where(c.loadbalancer_id == lb_id)

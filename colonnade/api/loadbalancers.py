@@ -1,0 +1,240 @@
+"""Load balancers: what may be asked of them, and what they tell about themselves."""
+
+import dataclasses
+import logging
+from datetime import UTC, datetime
+
+import falcon
+from sqlalchemy import Connection
+
+from colonnade.api import access, graph, listing, replies, resources, shapes, trees, vip, writing
+from colonnade.api.listeners import Listeners
+from colonnade.api.listing import Listed
+from colonnade.api.members import Members
+from colonnade.api.monitors import HealthMonitors
+from colonnade.api.pools import Pools
+from colonnade.api.resources import Kind
+from colonnade.api.transport import answer, caller, read_body
+from colonnade.api.trees import Change
+from colonnade.api.writing import Api
+from colonnade.clock import utc
+from colonnade.errors import Conflict, Invalid, Later, NotFound
+from colonnade.model import Caller, LoadBalancer, Tree
+from colonnade.store import query, rows
+from colonnade.types import Json
+
+log = logging.getLogger(__name__)
+
+PROVIDERS = {
+    "amphora": "The Colonnade amphora provider: HAProxy in network namespaces or servers.",
+    "octavia": "Deprecated alias of the amphora provider.",
+}
+_TRUE = frozenset({"true", "1", "yes", "on", "t", "y"})
+
+
+class LoadBalancers(Kind[LoadBalancer]):
+    """The kind."""
+
+    cls = LoadBalancer
+    body = shapes.LOAD_BALANCER
+    listed = Listed(cls=LoadBalancer, plural="loadbalancers", scoped=True)
+    policy = "loadbalancer"
+
+    def __init__(
+        self, api: Api, listeners: Listeners, pools: Pools, members: Members, monitors: HealthMonitors
+    ) -> None:
+        super().__init__(api)
+        self.makers = graph.Makers(listeners, pools, members, monitors)
+
+    def creation(self, who: Caller, given: Json) -> tuple[Tree, str]:
+        project_id = given.pop("project_id", None) or given.pop("tenant_id", None) or who.project_id
+        given.pop("tenant_id", None)
+        if not project_id:
+            raise Invalid("Missing project ID in request where one is required. Give project_id.")
+        access.check("loadbalancer:post", who, project_id)
+        below = graph.read(given)
+        fields = {**given, "provider": self._provider(given.get("provider"))}
+        for subnet_id in below.subnet_ids:
+            vip.check_subnet(self.api.network, who, subnet_id)
+        lb_id = writing.new_id()
+        place = vip.resolve(self.api.network, who, lb_id, project_id, given)
+        fields |= {**dataclasses.asdict(place), "project_id": project_id, "id": lb_id}
+
+        def decide(conn: Connection) -> Change:
+            if not place.vip_owned and (user := query.port_user(conn, place.vip_port_id)):
+                raise Invalid(f"Validation failure: VIP port {place.vip_port_id} is already used by device lb-{user}.")
+            lb = LoadBalancer(**writing.new_fields(self.api, None, fields))
+            tree = graph.grow(self.makers, lb, below)
+            return Change(
+                tree=tree, about=("loadbalancer", lb_id), sentence=f"Asked to create {name(lb)}{graph.summary(tree)}."
+            )
+
+        try:
+            return writing.create(self.api, lb_id, decide), lb_id
+        except BaseException:
+            self._release(place)
+            raise
+
+    def _release(self, place: vip.Vip) -> None:
+        if place.vip_owned:
+            try:
+                self.api.network.release(place.vip_port_id)
+            except Later as e:  # the sweep for orphans removes it
+                log.warning("left a port", extra={"port": place.vip_port_id, "error": str(e)})
+
+    def _provider(self, wanted: str | None) -> str:
+        provider = wanted or self.api.settings.api_settings.default_provider_driver
+        if provider not in PROVIDERS:
+            raise Invalid(f"Provider '{provider}' is not enabled.")
+        return provider
+
+    def document(self, tree: Tree, object_id: str) -> Json:
+        return replies.of_tree(tree, tree.load_balancer)
+
+    def update(self, tree: Tree, old: LoadBalancer, given: Json) -> Change:
+        new = trees.changed(old, given, utc(self.api.clock.now()))
+        return _change(tree, new, f"Asked to change {name(new)}.")
+
+    def delete(self, tree: Tree, old: LoadBalancer) -> Change:
+        return self.removal(tree, cascade=False)
+
+    def removal(self, tree: Tree, *, cascade: bool) -> Change:
+        """What deleting it asks for. Children that are on their way out are no hindrance."""
+        lb = tree.load_balancer
+        if not cascade and trees.staying((*tree.listeners, *tree.pools)):
+            raise Invalid(f"Validation failure: Cannot delete Load Balancer {lb.id} - it has children")
+        if trees.going(lb):
+            raise Conflict(f"Invalid state {lb.provisioning_status} of loadbalancer resource {lb.id}")
+        new = trees.leaving(lb, utc(self.api.clock.now()))
+        return _change(tree, new, f"Asked to delete {name(lb)}{' and all it has' if cascade else ''}.")
+
+    def failover(self, tree: Tree) -> Change:
+        """What replacing its amphorae asks for."""
+        lb = tree.load_balancer
+        new = dataclasses.replace(trees.pending(lb), incarnation=lb.incarnation + 1)
+        return _change(tree, new, f"Asked to replace the amphorae of {name(lb)}.")
+
+
+def _change(tree: Tree, new: LoadBalancer, sentence: str) -> Change:
+    tree = dataclasses.replace(tree, load_balancer=new)
+    return Change(tree=tree, about=("loadbalancer", new.id), sentence=sentence)
+
+
+def name(lb: LoadBalancer) -> str:
+    """The load balancer in words."""
+    return f"load balancer {lb.name or lb.id} (VIP {lb.vip_address})"
+
+
+class Collection(resources.Collection):
+    """All load balancers."""
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        document = read_body(req, self.api.settings.api_settings.max_request_body_size)
+        tree, _ = self.kind.creation(caller(req), self.kind.body.creation(document))
+        answer(resp, {"loadbalancer": replies.nested(tree)}, 201)
+
+
+class Item(resources.Item):
+    """One load balancer."""
+
+    def __init__(self, kind: LoadBalancers) -> None:
+        super().__init__(kind)
+        self.load_balancers = kind
+
+    def on_delete(self, req: falcon.Request, resp: falcon.Response, object_id: str) -> None:
+        cascade = (listing.Args.of(req).one("cascade") or "").lower() in _TRUE
+        self.kind.owned(object_id, "loadbalancer:delete", caller(req))
+        writing.change(
+            self.api, object_id, lambda tree: self.load_balancers.removal(tree, cascade=cascade), delete=True
+        )
+        resp.status = 204
+
+
+class Failover:
+    """PUT …/failover"""
+
+    def __init__(self, kind: LoadBalancers) -> None:
+        self.kind = kind
+
+    def on_put(self, req: falcon.Request, resp: falcon.Response, object_id: str) -> None:
+        self.kind.owned(object_id, "loadbalancer:put_failover", caller(req))
+        writing.change(self.kind.api, object_id, self.kind.failover)
+        resp.status = 202
+
+
+class Statuses:
+    """GET …/status and …/statuses"""
+
+    def __init__(self, kind: LoadBalancers) -> None:
+        self.kind = kind
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, object_id: str) -> None:
+        self.kind.owned(object_id, "loadbalancer:get_status", caller(req))
+        with self.kind.api.store.read() as conn:
+            tree = rows.tree(conn, object_id)
+        if tree is None:
+            raise NotFound(f"Load Balancer {object_id} not found.")
+        answer(resp, replies.status_tree(tree))
+
+
+class Statistics:
+    """GET …/stats"""
+
+    def __init__(self, kind: LoadBalancers) -> None:
+        self.kind = kind
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, object_id: str) -> None:
+        self.kind.owned(object_id, "loadbalancer:get_stats", caller(req))
+        with self.kind.api.store.read() as conn:
+            answer(resp, {"stats": query.load_balancer_statistics(conn, object_id)})
+
+
+class ListenerStatistics:
+    """GET /listeners/{id}/stats"""
+
+    def __init__(self, kind: Listeners) -> None:
+        self.kind = kind
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, object_id: str) -> None:
+        self.kind.owned(object_id, "listener:get_stats", caller(req))
+        with self.kind.api.store.read() as conn:
+            answer(resp, {"stats": query.listener_statistics(conn, object_id)})
+
+
+class Events:
+    """GET …/events: what happened to the load balancer, newest first. Ours, not Octavia's."""
+
+    def __init__(self, kind: LoadBalancers) -> None:
+        self.kind = kind
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, object_id: str) -> None:
+        api = self.kind.api
+        self.kind.owned(object_id, "loadbalancer:get_status", caller(req))
+        args = listing.Args.of(req)
+        limit = listing.limit_of(args.one("limit"), api.settings.api_settings.pagination_max_limit)
+        with api.store.read() as conn:
+            found = query.load_balancer_events(conn, object_id, limit, _marker(args.one("marker")))
+        documents = [
+            {
+                "id": e.id, "created_at": _moment(e.at), "kind": e.kind, "object_type": e.object_type,
+                "object_id": e.object_id, "sentence": e.sentence, "help": e.help,
+            }
+            for e in found
+        ]  # fmt: skip
+        links = []
+        if documents and len(documents) == limit:
+            href = f"{listing.base_uri(api, req)}{req.path}?limit={limit}&marker={documents[-1]['id']}"
+            links.append({"rel": "next", "href": href})
+        answer(resp, {"events": documents, "events_links": links})
+
+
+def _marker(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise Invalid("Validation failure: marker is not the id of an event")
+    return int(text)
+
+
+def _moment(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).replace(tzinfo=None).isoformat(timespec="milliseconds")
