@@ -210,10 +210,12 @@ def _db(args: argparse.Namespace) -> int:
     if args.action == "current":
         print(here or "no tables yet")
         return 0
-    if here == wanted:
-        return 0
-    print(f"the tables are at {here or 'nothing'}, this program wants {wanted}: run `colonnade db upgrade`")
-    return 1
+    if here != wanted:
+        print(f"the tables are at {here or 'nothing'}, this program wants {wanted}: run `colonnade db upgrade`")
+        return 1
+    difference = schema.check(settings.database_url)
+    print(difference or "the tables are as this program wants them")
+    return int(difference is not None)
 
 
 def _prepare(args: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ Safe to call at every start and by several processes at once. What people delete
 files follow the settings.
 """
 
+import logging
 import secrets as random
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from colonnade.store.local_tables import local_project, local_role_assignment, l
 from colonnade.store.store import Store
 from colonnade.types import Json
 
+log = logging.getLogger(__name__)
+
 _PROJECTS = {
     "admin": "The operator's own project.",
     "demo": "A project to try things in.",
@@ -34,8 +37,13 @@ _TRIES = 5
 
 def ensure(settings: Settings, store: Store, clock: Clock) -> None:
     """Make what is missing. The tables must be there. Raises WrongSetting when the networks cannot be as set."""
-    passwords = _passwords(settings.state / "secrets" / "passwords.env")
-    concealed = {name: conceal(password) for name, password in passwords.items()} if _empty(store) else {}
+    path, first = settings.state / "secrets" / "passwords.env", _empty(store)
+    if first or path.exists():
+        passwords = _passwords(path)
+    else:
+        log.warning("passwords.env is gone: clouds.yaml stays as it is", extra={"path": str(path)})
+        passwords = {}
+    concealed = {name: conceal(password) for name, password in passwords.items()} if first else {}
     for left in reversed(range(_TRIES)):
         try:
             with store.write() as conn:
@@ -45,7 +53,9 @@ def ensure(settings: Settings, store: Store, clock: Clock) -> None:
         except IntegrityError:  # another process made the same at the same time: look again
             if not left:
                 raise
-    secrets.replace(settings.state / "clouds.yaml", clouds(settings, passwords))
+    if passwords:
+        # The state directory itself is root's: ./try copies it there, for whoever called it.
+    secrets.replace(settings.state / "secrets" / "clouds.yaml", clouds(settings, passwords))
 
 
 def _passwords(path: Path) -> dict[str, str]:
