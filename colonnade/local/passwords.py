@@ -4,6 +4,7 @@ scrypt costs some 50 ms on purpose; a command-line client logs in with every com
 remembered, as a digest under a key that lives only in this process, and costs microseconds from then on.
 """
 
+import functools
 import hashlib
 import hmac
 import math
@@ -38,6 +39,12 @@ def _matches(password: str, stored: str) -> bool:
     return hmac.compare_digest(found, bytes.fromhex(digest))
 
 
+@functools.cache
+def _nobodys() -> str:
+    """A password that nobody knows, to compare with when there is no such user."""
+    return conceal(secrets.token_hex(16))
+
+
 class Doorman:
     """Checks passwords. Safe to use from many threads."""
 
@@ -47,7 +54,7 @@ class Doorman:
         self._right: OrderedDict[bytes, None] = OrderedDict()
         self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()  # user's name -> (how often, until when)
         self._lock = threading.Lock()
-        self._nobody = conceal(secrets.token_hex(16))
+        self._nobody = _nobodys()
 
     def admits(self, name: str, password: str, stored: str | None) -> bool:
         """Whether the password is right; ``stored`` is None for a user that does not exist, which takes as long.

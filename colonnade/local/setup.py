@@ -55,7 +55,7 @@ def ensure(settings: Settings, store: Store, clock: Clock) -> None:
                 raise
     if passwords:
         # The state directory itself is root's: ./try copies it there, for whoever called it.
-    secrets.replace(settings.state / "secrets" / "clouds.yaml", clouds(settings, passwords))
+        secrets.replace(settings.state / "secrets" / "clouds.yaml", clouds(settings, passwords))
 
 
 def _passwords(path: Path) -> dict[str, str]:
