@@ -100,7 +100,8 @@ def start(args: argparse.Namespace) -> None:
     if effective.state != state:
         raise Refused(f"{args.config} sets state_path to {effective.state}: use --state for that.")
     _install(state, args.client)
-    (state / "run" / "ready").unlink(missing_ok=True)
+    for old in (state / "run" / "ready", state / "demo.env"):
+        old.unlink(missing_ok=True)
     log = state / "log" / "up.log"
     log.parent.mkdir(exist_ok=True)
     command = [sys.executable, "-P", "-m", "colonnade", "up", *_file_options(files)]
