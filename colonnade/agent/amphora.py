@@ -1,0 +1,374 @@
+"""One amphora: its namespace, its HAProxy, the bundle it was given last, and what it says of itself.
+
+The bundle on disk is the truth after a restart; it is written once HAProxy runs it. Changes to one amphora wait for
+one another (``_lock``), heartbeats do not wait for changes.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import select
+import shutil
+import signal
+import threading
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+from colonnade import wire
+from colonnade.agent import namespaces
+from colonnade.agent.beat import Beats
+from colonnade.agent.difference import Change, difference, servers
+from colonnade.agent.fabric import HostFabric
+from colonnade.agent.network import AmphoraNetwork
+from colonnade.agent.place import Installation, keep, kept, write_file, write_files
+from colonnade.agent.processes import Process, Processes
+from colonnade.agent.refused import Refused
+from colonnade.agent.spawn import Spawner
+from colonnade.agent.timers import Timers
+from colonnade.agent.watch import Watcher
+
+log = logging.getLogger(__name__)
+_PING = Path("/usr/bin/ping")
+_SHORT_LIFE = 5.0  # seconds; a process that ends earlier counts towards the pause before the next
+_LONGEST_PAUSE = 10.0
+_ANNOUNCE_AGAIN = (0.5, 2.0)  # seconds; a neighbour may have missed the first
+
+
+class Tools:
+    """What all amphorae of the agent share."""
+
+    def __init__(self, here: Installation, fabric: HostFabric, haproxy: str) -> None:
+        self.here = here
+        self.fabric = fabric
+        self.haproxy = haproxy
+        self.spawner = Spawner()
+        self.watcher = Watcher()
+        self.timers = Timers()
+        self.beats = Beats()
+
+
+class Amphora:
+    """``restore`` or ``ensure`` comes first. Safe to call from any thread."""
+
+    def __init__(self, tools: Tools, amphora_id: str, number: int, heartbeat_key: str) -> None:
+        here = tools.here
+        self.id = amphora_id
+        self.number = number
+        self._key = bytes.fromhex(heartbeat_key)
+        self._tools = tools
+        self._disk = here.amphorae / amphora_id
+        self._files = self._disk / "files"
+        self._run = here.run / str(number)
+        self._uid = here.uid(number)
+        self._lock = threading.RLock()
+        self._bundle: wire.Bundle | None = None
+        self._digest: str | None = None
+        self._error: str | None = None
+        self._deaths = 0
+        self._sequence = 0
+        self._gone = False
+        self._beat_soon = False
+        self._beat_due = 0.0
+        self._tidying = False
+        self._close_log: Callable[[], None] | None = None
+        self._network = AmphoraNetwork(tools.fabric, here.namespace(amphora_id))
+        self._processes = Processes(
+            haproxy=tools.haproxy, spawner=tools.spawner, watcher=tools.watcher, namespace=self._network.namespace,
+            run=self._run, uid=self._uid, died=self._died,
+        )  # fmt: skip
+
+    def ensure(self, heartbeat_key: str) -> wire.Observed:
+        """Make its place, unless it is there; take a new key."""
+        with self._lock:
+            self._refuse_when_gone()
+            place = {"number": self.number, "heartbeat_key": heartbeat_key}
+            if kept(self._disk / "place.json") != place:
+                self._disk.mkdir(mode=0o750, parents=True, exist_ok=True)
+                keep(self._disk / "place.json", place)
+                self._key = bytes.fromhex(heartbeat_key)
+            self._prepare()
+            return self.observed()
+
+    def apply(self, bundle: wire.Bundle) -> wire.Observed:
+        """Be as the bundle says, with the least disturbance. Raises Refused; then all is as before."""
+        with self._lock:
+            self._refuse_when_gone()
+            digest = wire.digest(bundle)
+            if digest == self._digest and self._as_wanted():
+                return self.observed()
+            before = self._bundle
+            self._prepare()
+            self._network.plug(bundle.interfaces)
+            try:
+                how = self._serve(bundle.files)
+            except Refused:
+                if before:
+                    self._network.trim(before.interfaces, serving=before.serving)
+                raise
+            if digest != self._digest:
+                keep(self._disk / "bundle.json", wire.to_json(bundle))
+            self._bundle, self._digest, self._error, self._deaths = bundle, digest, None, 0
+            self._finish_network(bundle)
+            log.info("amphora %s: bundle %s: %s", self.id, digest[:12], how)
+            self._beat_now()
+            if before is None:
+                self._beat_regularly()
+            self._tidy_later()
+            return self.observed()
+
+    def restore(self) -> None:
+        """Make what is on disk true again; a HAProxy that still runs goes on undisturbed."""
+        with self._lock:
+            data = kept(self._disk / "bundle.json")
+            self._prepare()
+            if data is None:
+                return
+            bundle = wire.bundle_from_json(data)
+            self._bundle, self._digest = bundle, wire.digest(bundle)
+            self._beat_regularly()
+            try:
+                self._network.plug(bundle.interfaces)
+                self._resume(bundle)
+                self._finish_network(bundle)
+            except (Refused, OSError) as e:
+                self._error = str(e)
+                log.warning("amphora %s cannot be as its bundle says: %s", self.id, e)
+                self._tools.timers.after(self._pause(), self._again)
+
+    def observed(self) -> wire.Observed:
+        """What the control plane is told."""
+        return wire.Observed(amphora_id=self.id, digest=self._digest, haproxy=self._haproxy, error=self._error)
+
+    def remove(self) -> None:
+        """Remove it and all that is its own. Safe to repeat."""
+        with self._lock:
+            self._gone = True
+            self._processes.kill()
+            if self._close_log:
+                self._close_log()
+                self._close_log = None
+            end_processes(self._network.namespace)
+            self._network.remove()
+            shutil.rmtree(self._run, ignore_errors=True)
+            shutil.rmtree(self._disk, ignore_errors=True)
+            log.info("amphora %s removed", self.id)
+
+    @property
+    def _haproxy(self) -> str:
+        if self._bundle is None or "haproxy.cfg" not in self._bundle.files:
+            return "absent"
+        current = self._processes.current
+        return "running" if current and not current.ended.is_set() else "failing"
+
+    def _refuse_when_gone(self) -> None:
+        if self._gone:
+            raise Refused(404, f"There is no amphora {self.id}.", "Make it with PUT first.")
+
+    def _as_wanted(self) -> bool:
+        return self._haproxy != "failing" and self._error is None
+
+    def _prepare(self) -> None:
+        self._network.ensure()
+        if self._close_log is None:
+            self._run.mkdir(mode=0o750, parents=True, exist_ok=True)
+            os.chown(self._run, 0, self._uid)
+            own = self._run / "own"
+            own.mkdir(mode=0o700, exist_ok=True)
+            os.chown(own, self._uid, self._uid)
+            self._close_log = self._tools.watcher.datagrams(self._run / "log", self._logged)
+
+    def _finish_network(self, bundle: wire.Bundle) -> None:
+        if bundle.serving:
+            announced = self._network.hold(bundle.interfaces)
+            for pause in _ANNOUNCE_AGAIN if announced else ():
+                self._tools.timers.after(pause, self._announce)
+        self._network.trim(bundle.interfaces, serving=bundle.serving)
+
+    def _announce(self) -> None:
+        with self._lock:
+            if not self._gone and self._bundle and self._bundle.serving:
+                self._network.announce(self._bundle.interfaces)
+
+    def _serve(self, files: dict[str, str]) -> str:
+        """Have HAProxy run these files. Answers how, in a word or two. Raises Refused; then the older ones go on."""
+        if "haproxy.cfg" not in files:
+            self._processes.stop()
+            write_files(self._files, files, self._uid)
+            return "nothing to serve"
+        wanted = _digest(files)
+        running = self._haproxy == "running"
+        if running and self._processes.digest == wanted:
+            return "HAProxy unchanged"
+        changes = self._changes(files) if running else None
+        if changes is not None and self._processes.change(changes, wanted):
+            write_file(self._files / "haproxy.cfg", files["haproxy.cfg"], self._uid)
+            return f"{len(changes)} runtime changes"
+        fresh = self._disk / "files.new"
+        write_files(fresh, files, self._uid)
+        if "external-check" in files["haproxy.cfg"]:
+            _bring_ping(fresh)
+        try:
+            self._processes.reload(fresh, wanted)
+        except Refused:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise
+        shutil.rmtree(self._files, ignore_errors=True)
+        fresh.rename(self._files)  # the process goes on in it by its new name
+        return "HAProxy reloaded" if running else "HAProxy started"
+
+    def _changes(self, files: dict[str, str]) -> list[Change] | None:
+        before = self._bundle.files if self._bundle else {}
+        if self._processes.digest != _digest(before):
+            return None
+        if {n: t for n, t in before.items() if n != "haproxy.cfg"} != {
+            n: t for n, t in files.items() if n != "haproxy.cfg"
+        }:
+            return None
+        return difference(before["haproxy.cfg"], files["haproxy.cfg"])
+
+    def _resume(self, bundle: wire.Bundle) -> None:
+        if "haproxy.cfg" in bundle.files and self._processes.adopt(_digest(bundle.files)):
+            log.info("amphora %s: HAProxy %s adopted", self.id, self._processes.current and self._processes.current.pid)
+            self._tidy_later()
+        else:
+            end_processes(self._network.namespace)
+            for socket in (self._run / "own").glob("s*"):
+                socket.unlink()
+        self._serve(bundle.files)
+
+    def _died(self, process: Process) -> None:
+        """In the watcher's thread, when the current process has ended."""
+        short = time.monotonic() - process.since < _SHORT_LIFE
+        self._deaths = self._deaths + 1 if short else 0
+        how = _how(process.status)
+        self._error = f"HAProxy ended{how}; it is being started again."
+        log.warning("amphora %s: HAProxy %d ended%s", self.id, process.pid, how)
+        self._tools.timers.after(self._pause() if short and self._deaths > 1 else 0, self._again)
+
+    def _pause(self) -> float:
+        return float(min(_LONGEST_PAUSE, 0.05 * 2 ** min(self._deaths, 10)))
+
+    def _again(self) -> None:
+        """Start what should run and does not; later once more when that fails."""
+        with self._lock:
+            bundle = self._bundle
+            if self._gone or bundle is None or self._as_wanted():
+                return
+            try:
+                self._prepare()
+                self._network.plug(bundle.interfaces)
+                self._serve(bundle.files)
+                self._finish_network(bundle)
+                self._error = None
+            except (Refused, OSError) as e:
+                self._deaths += 1
+                self._error = str(e)
+                self._tools.timers.after(self._pause(), self._again)
+        self._beat_now()
+
+    def _tidy_later(self) -> None:
+        if not self._tidying:
+            self._tidying = True
+            self._tools.timers.after(0.1, self._tidy)
+
+    def _tidy(self) -> None:
+        if not self._gone and self._processes.tidy():
+            self._tools.timers.after(1.0, self._tidy)
+        else:
+            self._tidying = False
+
+    def _logged(self, line: bytes) -> None:
+        """In the watcher's thread: HAProxy logs a member's new state; soon after there may be more."""
+        if b"Server " in line:
+            self._beat_now(0.05)
+
+    def _beat_now(self, after: float = 0.0) -> None:
+        if not self._beat_soon:
+            self._beat_soon = True
+            self._tools.timers.after(after, self._beat)
+
+    def _beat_regularly(self) -> None:
+        """Amphorae beat at different moments of the interval, each always at its own."""
+        interval = self._bundle.heartbeat_interval if self._bundle else 0
+        self._beat_due = time.monotonic() + interval * (zlib.crc32(self.id.encode()) % 1000) / 1000
+        self._tools.timers.after(self._beat_due - time.monotonic(), self._regular_beat)
+
+    def _regular_beat(self) -> None:
+        if self._gone or self._bundle is None:
+            return
+        self._beat()
+        now = time.monotonic()
+        self._beat_due = max(self._beat_due + self._bundle.heartbeat_interval, now)
+        self._tools.timers.after(self._beat_due - now, self._regular_beat)
+
+    def _beat(self) -> None:
+        self._beat_soon = False
+        bundle = self._bundle
+        if self._gone or bundle is None:
+            return
+        seen = self._processes.look()
+        known = servers(bundle.files.get("haproxy.cfg", ""))
+        # The kernel's clock since boot: it grows on when the agent starts anew in the same epoch.
+        self._sequence = max(self._sequence + 1, time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000)
+        beat = wire.Heartbeat(
+            amphora_id=self.id,
+            sequence=self._sequence,
+            time=time.time(),
+            epoch=self._processes.epoch,
+            digest=self._digest,
+            haproxy=self._haproxy,
+            listeners=seen.listeners,
+            pools=seen.pools,
+            members={
+                pool: {name: state for name, state in members.items() if (pool, name) in known}
+                for pool, members in seen.members.items()
+            },
+        )
+        self._tools.beats.send(beat, self._key, bundle.heartbeat_targets)
+
+
+def end_processes(namespace: str) -> None:
+    """End everything that runs in the namespace, and wait until it has ended."""
+    if not namespaces.exists(namespace):
+        return
+    deadline = time.monotonic() + 5
+    while pids := namespaces.processes(namespace):
+        for pid in pids:
+            if time.monotonic() > deadline:
+                log.error("process %d in namespace %s does not end", pid, namespace)
+                return
+            try:
+                pidfd = os.pidfd_open(pid)
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+            _wait(pidfd)
+            os.close(pidfd)
+
+
+def _how(status: int | None) -> str:
+    if status is None:  # a process that an earlier agent started
+        return ""
+    return f" by signal {-status}" if status < 0 else f" with status {status}"
+
+
+def _wait(pidfd: int) -> None:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    poll.poll(2000)
+
+
+def _digest(files: dict[str, str]) -> str:
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+
+
+def _bring_ping(directory: Path) -> None:
+    """A copy of ping without file capabilities: with an empty bounding set, the system's own may not be executed."""
+    copy = directory / "ping"
+    if _PING.exists() and not copy.exists():
+        shutil.copyfile(_PING, copy)
+        os.chown(copy, 0, directory.stat().st_gid)
+        copy.chmod(0o750)

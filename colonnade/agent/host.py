@@ -1,0 +1,132 @@
+"""The host's side of the fabric: the uplink, routes to our subnets, forwarding, masquerading.
+
+Forwarding is the machine's, not ours: it is switched on while any installation needs it, and put back by the last one.
+"""
+
+import contextlib
+import fcntl
+import logging
+import os
+import shlex
+from collections.abc import Iterable, Iterator
+from ipaddress import ip_network
+from pathlib import Path
+
+from colonnade.agent import namespaces, rules
+from colonnade.agent.netlink import Netlink, Subnet
+from colonnade.agent.place import RUN, Installation, keep, kept
+from colonnade.agent.refused import Refused
+
+log = logging.getLogger(__name__)
+_FORWARD = RUN / "forwarding"
+_IPV4 = Path("/proc/sys/net/ipv4/ip_forward")
+_IPV6 = Path("/proc/sys/net/ipv6/conf/all/forwarding")
+
+
+def connect(here: Installation, host: Netlink, fabric: Netlink) -> None:
+    """Lay the uplink between the host and the fabric; what is there already stays."""
+    if here.uplink not in host.links():
+        there = os.open(namespaces.path(here.fabric), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            host.add_veth(here.uplink, mtu=1500, peer="uplink", peer_namespace=there)
+        finally:
+            os.close(there)
+    near, far = host.links()[here.uplink].index, fabric.links()["uplink"].index
+    fabric.bring_up("uplink")
+    for ours, theirs in zip(here.host_addresses, here.fabric_addresses, strict=True):
+        host.add_address(near, ours)
+        fabric.add_address(far, theirs)
+        fabric.add_route(ip_network("0.0.0.0/0" if ours.version == 4 else "::/0"), via=ours.ip, link=far)
+
+
+def route(here: Installation, host: Netlink, subnets: Iterable[Subnet]) -> None:
+    """Make the host's routes through the uplink lead to exactly these subnets."""
+    uplink = host.links()[here.uplink].index
+    want = set(subnets)
+    have = {r.to for r in host.routes() if r.link == uplink and r.via}
+    gateways = {a.version: a.ip for a in here.fabric_addresses}
+    for subnet in have - want:
+        host.remove_route(subnet, link=uplink)
+    for subnet in want - have:
+        host.add_route(subnet, via=gateways[subnet.version], link=uplink)
+
+
+def refuse_overlaps(here: Installation, host: Netlink, subnets: Iterable[Subnet]) -> None:
+    """Raise Refused 422 when the host already reaches one of these addresses another way."""
+    links = {link.index: link.name for link in host.links().values()}
+    others = [r for r in host.routes() if links.get(r.link) != here.uplink and r.to.prefixlen > 0]
+    for subnet in subnets:
+        for other in others:
+            if subnet.version == other.to.version and subnet.overlaps(other.to):
+                raise Refused(
+                    422,
+                    f"The subnet {subnet} overlaps {other.to}, which this host reaches through"
+                    f" {links.get(other.link, 'another route')}.",
+                    "Choose another range for the subnet, or remove the host's route.",
+                )
+
+
+def start_forwarding(here: Installation, subnets: Iterable[Subnet]) -> None:
+    """Have the host forward between the fabric and elsewhere, masqueraded where it leaves the machine."""
+    with _forwarding() as original:
+        if original is None:
+            original = _switch_on()
+            keep(_FORWARD / "original", original)
+        (_FORWARD / f"user-{here.tag}").touch()
+    guard = original[str(_IPV4)] == "0"
+    rules.load(rules.host(here.table, here.uplink, subnets, guard=guard), None)
+
+
+def stop_forwarding(here: Installation) -> None:
+    """Take back what start_forwarding did; the last installation puts the machine's own settings back."""
+    with contextlib.suppress(FileNotFoundError):
+        rules.remove(here.table)
+    with _forwarding() as original:
+        (_FORWARD / f"user-{here.tag}").unlink(missing_ok=True)
+        if original is not None and not list(_FORWARD.glob("user-*")):
+            for path, value in reversed(original.items()):
+                with contextlib.suppress(OSError):  # an interface may be gone
+                    Path(path).write_text(value)
+            (_FORWARD / "original").unlink()
+
+
+def warn_of_firewall(here: Installation) -> None:
+    """Say in the log when the host's own firewall keeps our traffic from being forwarded."""
+    for chain in rules.dropping():
+        up = shlex.quote(here.uplink)
+        log.warning(
+            "The host's firewall (nftables chain %s) drops what it forwards: this host itself reaches VIPs, floating"
+            " IPs and members, other machines may not. To let them: iptables -I FORWARD -i %s -j ACCEPT;"
+            " iptables -I FORWARD -o %s -j ACCEPT (or the same in that chain).",
+            chain, up, up,
+        )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _forwarding() -> Iterator[dict[str, str] | None]:
+    """What the machine had before any of us, None when none of us is there; under a lock between installations."""
+    _FORWARD.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = os.open(_FORWARD / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield kept(_FORWARD / "original")
+    finally:
+        os.close(lock)
+
+
+def _switch_on() -> dict[str, str]:
+    """Switch forwarding on. Answers the values to write back, by path, the last one first."""
+    before = {}
+    if _IPV6.exists():
+        before[str(_IPV6)] = _IPV6.read_text().strip()
+        if before[str(_IPV6)] == "0":
+            # A host that forwards IPv6 forgets the router it learned, unless accept_ra is 2.
+            for path in sorted(Path("/proc/sys/net/ipv6/conf").glob("*/accept_ra")):
+                if path.read_text().strip() == "1":
+                    before[str(path)] = "1"
+                    path.write_text("2")
+            _IPV6.write_text("1")
+    before = {str(_IPV4): _IPV4.read_text().strip(), **dict(reversed(before.items()))}
+    if before[str(_IPV4)] == "0":
+        _IPV4.write_text("1")
+    return before

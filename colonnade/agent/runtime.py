@@ -1,0 +1,171 @@
+"""HAProxy's runtime socket: one connection kept for a process's life, and what its answers mean.
+
+The connection outlives a reload: a process that is finishing no longer listens, but answers those who are there. It
+also keeps the process from ending, so ``finished`` must be asked and the connection closed.
+"""
+
+import contextlib
+import csv
+import socket
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from colonnade.wire import Counters, MemberState
+
+_PROMPT = b"\n> "
+_PATIENCE = 2.0  # seconds for one answer
+_LONGEST = 200  # letters of what a health check said
+
+
+class Runtime:
+    """A connection. Threads take turns. Raises OSError when the process does not answer."""
+
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        self._lock = threading.Lock()
+        try:
+            self._socket.settimeout(_PATIENCE)
+            self._socket.connect(str(path))
+            self.ask("prompt")
+            self.ask("set timeout cli 24d")
+        except OSError:
+            self._socket.close()
+            raise
+
+    def ask(self, command: str) -> str:
+        """The answer to one command."""
+        with self._lock:
+            self._socket.sendall(command.encode() + b"\n")
+            answer = bytearray()
+            while not answer.endswith(_PROMPT):
+                data = self._socket.recv(1 << 18)
+                if not data:
+                    raise ConnectionResetError("HAProxy closed its runtime socket")
+                answer += data
+        return answer[: -len(_PROMPT)].decode(errors="replace").strip("\n")
+
+    def close(self) -> None:
+        """Let the process end."""
+        with self._lock, contextlib.suppress(OSError):
+            self._socket.close()
+
+    def pid(self) -> int:
+        """Of the process that answers."""
+        return int(_info(self.ask("show info")).get("Pid", "0"))
+
+    def finished(self) -> bool:
+        """Whether a stopping process waits for nothing any more but this connection."""
+        info = _info(self.ask("show info"))
+        return info.get("Stopping") == "1" and int(info.get("Jobs", "0")) <= 1
+
+    def statistics(self) -> "Statistics":
+        """What ``show stat`` says now."""
+        return read_statistics(self.ask("show stat"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Statistics:
+    """What one HAProxy process says of itself."""
+
+    listeners: dict[str, Counters] = field(default_factory=dict)
+    pools: dict[str, str] = field(default_factory=dict)
+    members: dict[str, dict[str, MemberState]] = field(default_factory=dict)
+
+
+def read_statistics(text: str) -> Statistics:
+    """The CSV of ``show stat``. Columns are found by name: their order changes between versions."""
+    found = Statistics()
+    for row in csv.DictReader(text.removeprefix("# ").split("\n")):
+        match row["svname"]:
+            case "FRONTEND":
+                found.listeners[row["pxname"]] = _counters(row)
+            case "BACKEND":
+                found.pools[row["pxname"]] = "UP" if row["status"].startswith("UP") else "DOWN"
+            case name:
+                found.members.setdefault(row["pxname"], {})[name] = _member(row)
+    return found
+
+
+def sum_counters(parts: Iterable[dict[str, Counters]]) -> dict[str, Counters]:
+    """Counters of several processes added up; the status is the first one's that knows the listener."""
+    total: dict[str, Counters] = {}
+    for part in parts:
+        for listener, counters in part.items():
+            total[listener] = _add(total[listener], counters) if listener in total else counters
+    return total
+
+
+def negative(counters: dict[str, Counters]) -> dict[str, Counters]:
+    """What to add so that these count from zero on."""
+    return {
+        listener: Counters(
+            status=c.status, bytes_in=-c.bytes_in, bytes_out=-c.bytes_out, total_connections=-c.total_connections,
+            request_errors=-c.request_errors,
+        )
+        for listener, c in counters.items()
+    }  # fmt: skip
+
+
+def settled(counters: dict[str, Counters]) -> dict[str, Counters]:
+    """The counters of a process that is gone: it has no connection any more."""
+    return {
+        listener: Counters(
+            status=c.status, bytes_in=c.bytes_in, bytes_out=c.bytes_out, total_connections=c.total_connections,
+            request_errors=c.request_errors,
+        )
+        for listener, c in counters.items()
+    }  # fmt: skip
+
+
+def server_state(text: str, checked: set[tuple[str, str]]) -> str:
+    """The part of ``show servers state`` that a new process should know: what health checks found.
+
+    Only servers in ``checked`` (backend, server) and in no maintenance: of others, the configuration knows better,
+    and a server without checks that is told to be down would stay so.
+    """
+    kept = []
+    for line in text.split("\n"):
+        words = line.split()
+        comment = not words or words[0] in ("1", "#")
+        if comment or (len(words) > 6 and (words[1], words[3]) in checked and words[6] == "0"):
+            kept.append(line)
+    return "\n".join(kept) + "\n"
+
+
+def _info(text: str) -> dict[str, str]:
+    return dict(line.split(": ", 1) for line in text.split("\n") if ": " in line)
+
+
+def _add(one: Counters, other: Counters) -> Counters:
+    return Counters(
+        status=one.status,
+        bytes_in=one.bytes_in + other.bytes_in,
+        bytes_out=one.bytes_out + other.bytes_out,
+        active_connections=one.active_connections + other.active_connections,
+        total_connections=one.total_connections + other.total_connections,
+        request_errors=one.request_errors + other.request_errors,
+    )
+
+
+def _counters(row: dict[str, str]) -> Counters:
+    return Counters(
+        status=row["status"] if row["status"] in ("OPEN", "FULL", "STOP") else "STOP",
+        bytes_in=_number(row["bin"]),
+        bytes_out=_number(row["bout"]),
+        active_connections=_number(row["scur"]),
+        total_connections=_number(row["stot"]),
+        request_errors=_number(row["ereq"]),
+    )
+
+
+def _member(row: dict[str, str]) -> MemberState:
+    words = [w for w in (row.get("check_desc"), row.get("last_chk")) if w]
+    text = "".join(c if c.isprintable() else " " for c in ": ".join(words))
+    check = f"{row['check_status']} {row['check_code']}".strip()
+    return MemberState(status=row["status"], check=check, text=text[:_LONGEST])
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdigit() else 0
