@@ -101,11 +101,13 @@ def to_json(value: Any) -> Any:  # noqa: ANN401 - any of the dataclasses above
 
 def bundle_from_json(data: dict[str, Any]) -> Bundle:
     """The Bundle in a request body. Raises ValueError, TypeError or KeyError when it is not one."""
-    interfaces = tuple(
-        Interface(**{k: tuple(v) if isinstance(v, list) else v for k, v in i.items()}) for i in data["interfaces"]
-    )
+    interfaces = tuple(Interface(**_tuples(i)) for i in data["interfaces"])
     targets = tuple(data["heartbeat_targets"])
     return Bundle(**{**data, "interfaces": interfaces, "heartbeat_targets": targets})
+
+
+def _tuples(data: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
 
 
 def fabric_from_json(data: dict[str, Any]) -> Fabric:
