@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 _PING = Path("/usr/bin/ping")
 _SHORT_LIFE = 5.0  # seconds; a process that ends earlier counts towards the pause before the next
 _LONGEST_PAUSE = 10.0
+_FREE_DEATHS = 3
 _ANNOUNCE_AGAIN = (0.5, 2.0)  # seconds; a neighbour may have missed the first
 
 
@@ -60,8 +61,8 @@ class Amphora:
         self._key = bytes.fromhex(heartbeat_key)
         self._tools = tools
         self._disk = here.amphorae / amphora_id
-        self._files = self._disk / "files"
         self._run = here.run / str(number)
+        self._files = self._run / "files"  # HAProxy must reach it from /, wherever the state directory is
         self._uid = here.uid(number)
         self._lock = threading.RLock()
         self._bundle: wire.Bundle | None = None
@@ -86,7 +87,7 @@ class Amphora:
             self._refuse_when_gone()
             place = {"number": self.number, "heartbeat_key": heartbeat_key}
             if kept(self._disk / "place.json") != place:
-                self._disk.mkdir(mode=0o750, parents=True, exist_ok=True)
+                self._disk.mkdir(mode=0o700, parents=True, exist_ok=True)
                 keep(self._disk / "place.json", place)
                 self._key = bytes.fromhex(heartbeat_key)
             self._prepare()
@@ -206,7 +207,7 @@ class Amphora:
         if changes is not None and self._processes.change(changes, wanted):
             write_file(self._files / "haproxy.cfg", files["haproxy.cfg"], self._uid)
             return f"{len(changes)} runtime changes"
-        fresh = self._disk / "files.new"
+        fresh = self._run / "files.new"
         write_files(fresh, files, self._uid)
         if "external-check" in files["haproxy.cfg"]:
             _bring_ping(fresh)
@@ -246,10 +247,12 @@ class Amphora:
         how = _how(process.status)
         self._error = f"HAProxy ended{how}; it is being started again."
         log.warning("amphora %s: HAProxy %d ended%s", self.id, process.pid, how)
-        self._tools.timers.after(self._pause() if short and self._deaths > 1 else 0, self._again)
+        self._tools.timers.after(self._pause(), self._again)
 
     def _pause(self) -> float:
-        return float(min(_LONGEST_PAUSE, 0.05 * 2 ** min(self._deaths, 10)))
+        """A few deaths in a row may be bad luck, and cost no time; more are no accident."""
+        over = self._deaths - _FREE_DEATHS
+        return min(_LONGEST_PAUSE, 0.1 * 2.0 ** min(over, 10)) if over > 0 else 0.0
 
     def _again(self) -> None:
         """Start what should run and does not; later once more when that fails."""
