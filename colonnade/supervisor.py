@@ -286,7 +286,7 @@ def _make_directories(facts: Facts) -> None:
         ("log", 0, user.pw_gid, 0o750),
         ("run", 0, 0, 0o755),
         ("run/doorbell", user.pw_uid, user.pw_gid, 0o700),
-        ("agent", 0, 0, 0o711),  # HAProxy, an own user for each amphora, must reach its own directory below
+        ("agent", 0, 0, 0o700),
         ("db", user.pw_uid, user.pw_gid, 0o700),
         ("secrets", user.pw_uid, user.pw_gid, 0o700),
     ):

@@ -217,7 +217,7 @@ class Standalone:
 
     def haproxies(self) -> dict[int, str]:
         """HAProxy processes of this installation: pid to the amphora's directory."""
-        root = f"{self.state}/agent/"
+        root = f"/run/colonnade/{self.tag}/"
         found = {}
         for proc in Path("/proc").glob("[0-9]*"):
             try:
@@ -249,7 +249,8 @@ class Standalone:
         found += [f"namespace {s}" for s in spaces if not any(s.endswith(a[:13]) for a in amphorae)]
         found += [f"no namespace of {a}" for a in amphorae if not any(s.endswith(a[:13]) for s in spaces)]
         found += [f"process {p}" for p, where in self.haproxies().items() if not any(a in where for a in amphorae)]
-        folders = {p.name for p in (self.state / "agent" / "amphorae").glob("*")}
+        homes = (self.state / "agent" / "amphorae", Path("/run/colonnade", self.tag))
+        folders = {p.name for home in homes for p in home.glob("????????-????-*")}
         found += [f"directory {f}" for f in folders if f not in amphorae]
         ports = admin.get("/network/v2.0/ports")
         for port in ports:
