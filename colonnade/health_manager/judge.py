@@ -136,7 +136,8 @@ class Judge:
         silent = {}
         for row in seen:
             written = row.heartbeat_at.replace(tzinfo=UTC).timestamp() if row.heartbeat_at else 0.0
-            last = max(self._heard.get(row.id, 0.0), written, self._since)
+            word = max(self._heard.get(row.id, 0.0), written)
+            last = word if row.id in self._silent else max(word, self._since)
             if row.status == AmphoraStatus.ALLOCATED and now - last > self._timeout_s:
                 # What was said at first stays: a reason that changed each second would be written each second.
                 silent[row.id] = self._silent.get(row.id, now - last)
@@ -167,11 +168,12 @@ class Judge:
         fell = [seen[id].loadbalancer_id for id in silent if id not in self._silent]
         fresh = [seen[id] for id in self._fresh if id in seen]
         self._counts.note((row.loadbalancer_id, self._beats[row.id]) for row in fresh if row.loadbalancer_id)
+        working = [row.loadbalancer_id for row in fresh if self._has_work(row)]
         due = changes or now - self._counted_at >= _COUNT_S
         stamp = now - self._stamped_at >= _STAMP_S
         return _Plan(
             changes=changes,
-            wake=sorted({*fell, *(row.loadbalancer_id for row in fresh if self._has_work(row))} - {None}),
+            wake=sorted({lb for lb in (*fell, *working) if lb}),
             counted=self._counts.pending() if due else {},
             stamps={id: at for id, at in self._heard.items() if at > self._stamped_at} if stamp else {},
         )

@@ -147,12 +147,12 @@ class HealthManager:
             if not self._outage:
                 log.error("The database is away; heartbeats are kept until it is back: %s", e)
             self._outage = True
+            self._judge.pardon(now)
         except Exception:
             log.exception("A turn of the health manager failed; the next one tries again.")
         else:
             if self._outage:
                 log.info("The database is back.")
-                self._judge.pardon(now)
             self._outage = False
 
     def _listen(self, stop: threading.Event) -> None:
