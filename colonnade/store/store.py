@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import orjson
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.pool import QueuePool
 
@@ -38,10 +39,13 @@ class Store:
 
 def _engine(url: str) -> Engine:
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True, pool_size=16, isolation_level="READ COMMITTED")
+        return create_engine(
+            url, pool_pre_ping=True, pool_size=16, isolation_level="READ COMMITTED", json_deserializer=orjson.loads
+        )
     engine = create_engine(
-        url, poolclass=QueuePool, pool_size=16, connect_args={"timeout": _BUSY_TIMEOUT_S, "check_same_thread": False}
-    )
+        url, poolclass=QueuePool, pool_size=16, json_deserializer=orjson.loads,
+        connect_args={"timeout": _BUSY_TIMEOUT_S, "check_same_thread": False},
+    )  # fmt: skip
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: Any) -> None:  # noqa: ANN401 - the driver's own objects
