@@ -1,0 +1,552 @@
+"""What a load balancer's owner sees of the loop, one story at a time."""
+
+import pytest
+
+from colonnade.drivers.fake import FakeFabric
+from colonnade.errors import Broken, Later
+from colonnade.model import HealthMonitor, Listener, Member, Pool
+from colonnade.store import events, tables, work
+from colonnade.types import MonitorType, ProvisioningStatus
+from tests.loop.world import World, with_settings
+
+ACTIVE, ERROR = ProvisioningStatus.ACTIVE, ProvisioningStatus.ERROR
+PENDING_CREATE = ProvisioningStatus.PENDING_CREATE
+PENDING_UPDATE = ProvisioningStatus.PENDING_UPDATE
+PENDING_DELETE = ProvisioningStatus.PENDING_DELETE
+
+
+def fails(kind: type[Exception], *effects: str) -> object:
+    """Trouble that meets these effects, and no others."""
+
+    def trouble(effect: str, moment: str) -> None:
+        if effect in effects and moment == "before":
+            raise kind(f"No {effect} today.")
+
+    return trouble
+
+
+def test_one_turn_makes_a_load_balancer_active(world: World) -> None:
+    lb = world.create()
+    assert world.worker().turn(lb)
+    world.assert_matches()
+    assert world.ledger(lb).due_at is None
+
+
+def test_an_amphora_is_shown_truthfully(world: World) -> None:
+    lb = world.create()
+    world.worker().turn(lb)
+    (amphora,) = world.tree(lb).amphorae
+    port = world.cloud.ports[amphora.vrrp_port_id]
+    assert (amphora.status, amphora.role, amphora.compute_id) == ("ALLOCATED", "STANDALONE", amphora.id)
+    assert amphora.lb_network_ip == amphora.vrrp_ip == port.fixed_ips[0].address != amphora.ha_ip
+    assert amphora.ha_port_id == world.balancer(lb).vip_port_id
+    assert world.cloud.places[amphora.id].heartbeat_key == amphora.heartbeat_key
+    assert len(bytes.fromhex(amphora.heartbeat_key)) == 32
+
+
+def test_what_is_not_due_gets_no_turn(world: World) -> None:
+    lb, worker = world.create(), world.worker()
+    assert worker.turn(lb)
+    assert not worker.turn(lb)
+    assert not worker.turn("nobody")
+
+
+def test_a_settled_load_balancer_tells_what_was_done(world: World) -> None:
+    lb = world.create()
+    world.worker().turn(lb)
+    ((kind, sentence),) = world.story(lb)
+    assert kind == "did"
+    assert sentence.startswith("Booted amphora ") and sentence.endswith("All is as wanted.")
+
+
+def test_a_look_that_finds_nothing_to_do_tells_nothing(world: World) -> None:
+    lb, worker = world.create(), world.worker()
+    worker.turn(lb)
+    story = world.story(lb)
+    with world.store.write() as conn:
+        assert work.nudge(conn, lb, world.clock.now())
+    assert worker.turn(lb)
+    assert world.story(lb) == story
+
+
+def test_writes_that_came_together_are_done_together(world: World) -> None:
+    lb = world.create()
+    for _ in range(5):
+        world.add_listener(lb)
+    world.worker().turn(lb)
+    world.assert_matches()
+    assert len(world.cloud.pushes) == 1
+
+
+def test_a_write_during_a_turn_is_done_in_the_same_turn(world: World) -> None:
+    lb = world.create()
+    writes = iter(range(1))
+
+    def write_meanwhile(effect: str, moment: str) -> None:
+        if (effect, moment) == ("push", "after") and next(writes, None) is not None:
+            world.change(lb, name="changed meanwhile")
+
+    world.cloud.trouble = write_meanwhile
+    world.worker().turn(lb)
+    assert world.balancer(lb).name == "changed meanwhile"
+    assert len(world.cloud.pushes) == 2
+    world.assert_matches()
+
+
+def test_writes_without_end_do_not_keep_a_turn_for_ever(world: World) -> None:
+    lb = world.create()
+    names = iter(range(1000))
+
+    def always_write(effect: str, moment: str) -> None:
+        if (effect, moment) == ("push", "after"):
+            world.change(lb, name=f"change {next(names)}")
+
+    world.cloud.trouble = always_write
+    worker = world.worker()
+    worker.turn(lb)
+    assert len(world.cloud.pushes) < 20
+    assert world.ledger(lb).owner is None and world.ledger(lb).due_at <= world.clock.now()
+    assert world.balancer(lb).provisioning_status == PENDING_CREATE
+    world.cloud.trouble = lambda effect, moment: None
+    world.settle(worker)
+    world.assert_matches()
+
+
+def test_a_deleted_child_goes_when_the_turn_settles(world: World) -> None:
+    lb, worker = world.create(), world.worker()
+    pool = world.add_pool(lb)
+    member = world.add_member(lb, pool)
+    world.settle(worker)
+    world.drop(lb, Member, member)
+    assert [m.id for m in world.tree(lb).members] == [member]
+    world.settle(worker)
+    assert world.tree(lb).members == ()
+    assert member not in world.cloud.places[world.tree(lb).amphorae[0].id].bundle.files["haproxy.cfg"]
+
+
+def test_a_deleted_pool_takes_its_members_monitor_and_references_along(world: World) -> None:
+    lb, worker = world.create(), world.worker()
+    pool = world.add_pool(lb)
+    world.add_member(lb, pool)
+    with world.wish(lb) as conn:
+        conn.execute(tables.listener.update().values(default_pool_id=pool))
+        conn.execute(tables.tag.insert().values(object_id=pool, value="blue"))
+        world.insert(conn, _monitor(world, lb, pool))
+    world.settle(worker)
+    world.drop(lb, Pool, pool)
+    world.settle(worker)
+    tree = world.tree(lb)
+    assert (tree.pools, tree.members, tree.health_monitors) == ((), (), ())
+    assert tree.listeners[0].default_pool_id is None
+    assert world.count(tables.tag) == 0
+
+
+def test_a_monitor_is_online_once_settled_and_its_members_unwatched_once_it_goes(world: World) -> None:
+    lb, worker = world.create(), world.worker()
+    pool = world.add_pool(lb)
+    world.add_member(lb, pool)
+    monitor = _monitor(world, lb, pool)
+    with world.wish(lb) as conn:
+        world.insert(conn, monitor)
+    world.settle(worker)
+    assert world.tree(lb).health_monitors[0].operating_status == "ONLINE"
+    world.drop(lb, HealthMonitor, monitor.id)
+    world.settle(worker)
+    assert world.tree(lb).members[0].operating_status == "NO_MONITOR"
+
+
+def _monitor(world: World, lb: str, pool: str) -> HealthMonitor:
+    made = world.tree(lb).pools[0]
+    return HealthMonitor(
+        id=lb, project_id="p1", created_at=made.created_at, loadbalancer_id=lb, pool_id=pool, type=MonitorType.TCP,
+        delay=5, timeout=3, max_retries=2,
+    )  # fmt: skip
+
+
+def test_a_member_elsewhere_has_the_amphora_plugged_there_and_unplugged_after(world: World) -> None:
+    lb, worker = world.create(), world.worker()
+    pool = world.add_pool(lb)
+    far = world.far_subnets[0]
+    member = world.add_member(lb, pool, far.id)
+    world.settle(worker)
+    (amphora,) = world.tree(lb).amphorae
+    assert {p.network_id for p in world.cloud.plugged(amphora.id)} == {far.network_id, world.vip_subnet.network_id}
+    world.drop(lb, Member, member)
+    world.settle(worker)
+    assert {p.network_id for p in world.cloud.plugged(amphora.id)} == {world.vip_subnet.network_id}
+    world.assert_matches()
+
+
+def test_a_second_subnet_of_a_network_gets_an_address_there(world: World) -> None:
+    lb, worker = world.create(), world.worker()
+    beside = world.cloud.add_subnet("10.9.0.0/16", world.vip_subnet.network_id)
+    world.add_member(lb, world.add_pool(lb), beside.id)
+    world.settle(worker)
+    (amphora,) = world.tree(lb).amphorae
+    (port,) = world.cloud.plugged(amphora.id)
+    assert {f.subnet_id for f in port.fixed_ips} == {world.vip_subnet.id, beside.id}
+
+
+def test_failover_serves_from_the_new_before_the_old_goes(world: World) -> None:
+    lb, worker = world.create(), world.worker()
+    worker.turn(lb)
+    (old,) = world.tree(lb).amphorae
+    world.failover(lb)
+    held: list[str] = []
+
+    def watch(effect: str, moment: str) -> None:
+        if effect == "remove":
+            held.extend(world.cloud.held.values())
+
+    world.cloud.trouble = watch
+    worker.turn(lb)
+    (new,) = world.tree(lb).amphorae
+    assert new.id != old.id
+    assert held == [new.id, new.id]
+    world.assert_matches()
+
+
+def test_changes_go_on_when_a_replacement_cannot_be_made(world: World) -> None:
+    lb, worker = world.create(), world.worker()
+    worker.turn(lb)
+    (old,) = world.tree(lb).amphorae
+    world.failover(lb)
+    world.add_listener(lb)
+    world.cloud.trouble = fails(Later, "ensure")
+    worker.turn(lb)
+    assert world.cloud.held == {world.balancer(lb).vip_address: old.id}
+    assert world.cloud.places[old.id].bundle.files["haproxy.cfg"].count("listener ") == 2
+    world.cloud.trouble = lambda effect, moment: None
+    world.settle(worker)
+    world.assert_matches()
+
+
+def test_an_old_amphora_takes_the_vip_back_from_nobody(world: World) -> None:
+    lb, worker = world.create(), world.worker()
+    worker.turn(lb)
+    (old,) = world.tree(lb).amphorae
+    world.failover(lb)
+    world.cloud.trouble = fails(Later, "remove")
+    worker.turn(lb)
+    new = next(a for a in world.tree(lb).amphorae if a.id != old.id)
+    world.add_listener(lb)
+    worker.turn(lb)
+    assert world.cloud.held[world.balancer(lb).vip_address] == new.id
+    assert world.cloud.pushes[-1][0] == new.id
+
+
+def test_an_amphora_that_does_not_answer_can_be_failed_over(world: World) -> None:
+    lb, worker = world.create(), world.worker()
+    worker.turn(lb)
+    (old,) = world.tree(lb).amphorae
+    world.cloud.deaf.add(old.id)
+    world.failover(lb)
+    worker.turn(lb)
+    assert old.id not in world.cloud.places
+    world.assert_matches()
+
+
+def test_a_rebooted_amphora_heals_without_being_replaced(world: World) -> None:
+    lb, worker = world.create(), world.worker()
+    worker.turn(lb)
+    (amphora,) = world.tree(lb).amphorae
+    del world.cloud.places[amphora.id]
+    world.change(lb)
+    worker.turn(lb)
+    assert [a.id for a in world.tree(lb).amphorae] == [amphora.id]
+    world.assert_matches()
+
+
+def test_a_half_made_amphora_is_taken_up_again(world: World) -> None:
+    lb, worker = world.create(), world.worker()
+    world.cloud.trouble = fails(Later, "ensure")
+    worker.turn(lb)
+    (begun,) = world.tree(lb).amphorae
+    world.cloud.trouble = lambda effect, moment: None
+    world.settle(worker)
+    assert [a.id for a in world.tree(lb).amphorae] == [begun.id]
+
+
+def test_an_amphora_whose_haproxy_does_not_run_keeps_the_old_one_in_place(world: World) -> None:
+    lb, worker = world.create(), world.worker()
+    worker.turn(lb)
+    (old,) = world.tree(lb).amphorae
+    world.failover(lb)
+
+    def spoil(effect: str, moment: str) -> None:
+        if (effect, moment) == ("ensure", "after"):
+            (new,) = set(world.cloud.places) - {old.id}
+            world.cloud.places[new].error = "cannot bind"
+
+    world.cloud.trouble = spoil
+    worker.turn(lb)
+    assert old.id in world.cloud.places
+    assert "cannot bind" in world.balancer(lb).reason
+    world.cloud.trouble = lambda effect, moment: None
+    for place in world.cloud.places.values():
+        place.error = None
+    world.settle(worker)
+    world.assert_matches()
+
+
+def test_a_vip_port_that_vanished_is_made_again(world: World) -> None:
+    lb, worker = world.create(), world.worker()
+    worker.turn(lb)
+    was = world.balancer(lb)
+    del world.cloud.ports[was.vip_port_id]
+    world.change(lb)
+    worker.turn(lb)
+    assert world.balancer(lb).vip_address == was.vip_address
+    world.assert_matches()
+
+
+def test_a_users_own_vip_port_that_vanished_is_told(world: World) -> None:
+    lb, worker = world.create(), world.worker()
+    worker.turn(lb)
+    del world.cloud.ports[world.balancer(lb).vip_port_id]
+    world.change(lb, vip_owned=False)
+    worker.turn(lb)
+    balancer = world.balancer(lb)
+    assert balancer.provisioning_status == ERROR
+    assert "does not exist any more" in balancer.reason and "create it anew" in balancer.reason
+
+
+def test_delete_leaves_nothing_but_the_story(world: World) -> None:
+    lb, worker = world.create(), world.worker()
+    world.add_member(lb, world.add_pool(lb), world.far_subnets[0].id)
+    worker.turn(lb)
+    world.delete(lb)
+    worker.turn(lb)
+    assert (world.cloud.places, world.cloud.ports, world.cloud.held) == ({}, {}, {})
+    left = {t.name for t in tables.metadata.sorted_tables if not t.name.startswith("local_") and world.count(t)}
+    assert left == {"event"}
+    assert world.story(lb)[-1][1].endswith("The load balancer is deleted.")
+
+
+def test_delete_leaves_a_users_own_vip_port(world: World) -> None:
+    lb, worker = world.create(), world.worker()
+    world.change(lb, vip_owned=False)
+    worker.turn(lb)
+    vip = world.balancer(lb).vip_port_id
+    world.delete(lb)
+    worker.turn(lb)
+    assert list(world.cloud.ports) == [vip]
+
+
+def test_delete_before_the_first_turn_makes_nothing(world: World) -> None:
+    lb = world.create()
+    world.delete(lb)
+    world.worker().turn(lb)
+    assert (world.cloud.places, world.cloud.ports, world.cloud.pushes) == ({}, {}, [])
+    assert world.tree(lb) is None
+
+
+def test_trouble_that_passes_keeps_it_pending_with_a_reason(world: World) -> None:
+    lb, worker = world.create(), world.worker()
+    world.cloud.trouble = fails(Later, "ensure")
+    worker.turn(lb)
+    balancer = world.balancer(lb)
+    assert balancer.provisioning_status == PENDING_CREATE
+    assert balancer.reason == "No ensure today."
+    assert world.story(lb) == [("waits", "No ensure today.")]
+
+
+def test_the_same_trouble_is_told_once(world: World) -> None:
+    lb, worker = world.create(), world.worker()
+    world.cloud.trouble = fails(Later, "ensure")
+    for _ in range(5):
+        world.clock.at = world.ledger(lb).due_at
+        assert worker.turn(lb)
+    assert world.story(lb) == [("waits", "No ensure today.")]
+
+
+def test_pending_ends_at_the_limit_and_heals_when_the_trouble_ends(world: World) -> None:
+    lb, worker, began = world.create(), world.worker(), world.clock.at
+    world.cloud.trouble = fails(Later, "ensure")
+    while world.balancer(lb).provisioning_status == PENDING_CREATE:
+        world.clock.at = max(world.clock.at, world.ledger(lb).due_at)
+        assert world.clock.at - began <= 60.001
+        worker.turn(lb)
+    tree = world.tree(lb)
+    assert {tree.load_balancer.provisioning_status, tree.listeners[0].provisioning_status} == {ERROR}
+    assert {tree.load_balancer.reason, tree.listeners[0].reason} == {"No ensure today."}
+    assert world.story(lb)[-1] == ("failed", "No ensure today.")
+    world.cloud.trouble = lambda effect, moment: None
+    world.settle(worker)
+    world.assert_matches()
+
+
+def test_steady_writes_do_not_hide_steady_trouble(world: World) -> None:
+    lb, worker = world.create(), world.worker()
+    world.cloud.trouble = fails(Later, "ensure")
+    for _ in range(20):
+        world.change(lb)
+        worker.turn(lb)
+        world.clock.at += 5
+    assert world.balancer(lb).provisioning_status == ERROR
+
+
+def test_what_needs_a_person_is_an_error_at_once_and_still_tried(world: World) -> None:
+    lb, worker = world.create(), world.worker()
+
+    def refuse(effect: str, moment: str) -> None:
+        if effect == "push":
+            raise Broken("The bundle is refused.", "Change the listener.")
+
+    world.cloud.trouble = refuse
+    worker.turn(lb)
+    assert world.balancer(lb).provisioning_status == ERROR
+    assert world.balancer(lb).reason == "The bundle is refused. Change the listener."
+    with world.store.read() as conn:
+        assert conn.execute(tables.event.select()).one().help == "Change the listener."
+    pauses = []
+    for _ in range(8):
+        pauses.append(world.ledger(lb).due_at - world.clock.at)
+        world.clock.at = world.ledger(lb).due_at
+        worker.turn(lb)
+    assert pauses[0] <= 1 and pauses[-1] > 30
+    assert max(pauses) <= 60
+
+
+def test_a_write_on_error_is_tried_at_once_and_heals(world: World) -> None:
+    lb, worker = world.create(), world.worker()
+    world.cloud.trouble = fails(Broken, "push")
+    worker.turn(lb)
+    world.cloud.trouble = lambda effect, moment: None
+    world.change(lb, name="better")
+    worker.turn(lb)
+    world.assert_matches()
+
+
+def test_a_write_that_overtakes_a_refusal_is_not_called_an_error(world: World) -> None:
+    lb, worker = world.create(), world.worker()
+
+    def refuse(effect: str, moment: str) -> None:
+        if effect == "push":
+            world.change(lb, name="better")
+            raise Broken("The bundle is refused.")
+
+    world.cloud.trouble = refuse
+    worker.turn(lb)
+    assert world.balancer(lb).provisioning_status == PENDING_CREATE
+    assert world.ledger(lb).due_at <= world.clock.at
+
+
+def test_delete_works_while_in_error(world: World) -> None:
+    lb, worker = world.create(), world.worker()
+    world.cloud.trouble = fails(Broken, "push")
+    worker.turn(lb)
+    world.delete(lb)
+    worker.turn(lb)
+    assert world.tree(lb) is None
+    assert (world.cloud.places, world.cloud.ports) == ({}, {})
+
+
+def test_a_delete_that_fails_keeps_its_wish_and_ends_when_it_can(world: World) -> None:
+    lb, worker = world.create(), world.worker()
+    worker.turn(lb)
+    world.delete(lb)
+    world.cloud.trouble = fails(Broken, "remove")
+    worker.turn(lb)
+    assert world.balancer(lb).provisioning_status == ERROR
+    assert world.ledger(lb).delete_wanted
+    world.cloud.trouble = lambda effect, moment: None
+    world.settle(worker)
+    assert world.tree(lb) is None
+
+
+def test_a_child_to_be_deleted_keeps_that_through_an_error(world: World) -> None:
+    lb, worker = world.create(), world.worker()
+    worker.turn(lb)
+    (listener,) = world.tree(lb).listeners
+    world.drop(lb, Listener, listener.id)
+    world.cloud.trouble = fails(Broken, "push")
+    worker.turn(lb)
+    assert world.tree(lb).listeners[0].provisioning_status == PENDING_DELETE
+    world.cloud.trouble = lambda effect, moment: None
+    world.settle(worker)
+    assert world.tree(lb).listeners == ()
+
+
+def test_a_fault_of_the_program_is_an_error_that_is_told(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    lb, worker = world.create(), world.worker()
+    world.cloud.trouble = fails(ZeroDivisionError, "ensure")
+    worker.turn(lb)
+    assert world.balancer(lb).reason == "A fault of the program (ZeroDivisionError); the worker's log has more."
+    assert "Traceback" in caplog.text
+    world.cloud.trouble = lambda effect, moment: None
+    world.settle(worker)
+    world.assert_matches()
+
+
+def test_a_network_that_is_not_there_yet_is_made_first(world: World) -> None:
+    world.cloud.bridges = set()
+    fabric = FakeFabric(world.cloud, lambda conn: (world.vip_subnet.network_id,))
+    worker = world.worker(fabric)
+    with world.wish("fabric"):
+        pass
+    lb = world.create()
+    worker.turn(lb)
+    assert world.balancer(lb).provisioning_status == ACTIVE
+    assert world.ledger("fabric").due_at is None
+
+
+def test_a_fabric_that_cannot_be_pushed_is_tried_again(world: World) -> None:
+    fabric = FakeFabric(world.cloud, lambda conn: ("n1",))
+    worker = world.worker(fabric)
+    with world.wish("fabric"):
+        pass
+    world.cloud.trouble = fails(Later, "fabric")
+    worker.turn("fabric")
+    assert world.ledger("fabric").due_at > world.clock.at
+    world.cloud.trouble = lambda effect, moment: None
+    world.settle(worker)
+    assert world.cloud.bridges == {"n1"}
+
+
+def test_a_removed_amphora_leaves_its_counts_to_the_listener(world: World) -> None:
+    lb, worker = world.create(), world.worker()
+    worker.turn(lb)
+    tree = world.tree(lb)
+    with world.store.write() as conn:
+        conn.execute(
+            tables.listener_statistics.insert().values(
+                listener_id=tree.listeners[0].id, amphora_id=tree.amphorae[0].id, loadbalancer_id=lb, epoch="e",
+                active_connections=7, last_bytes_in=100,
+            )
+        )  # fmt: skip
+    world.failover(lb)
+    worker.turn(lb)
+    with world.store.read() as conn:
+        row = conn.execute(tables.listener_statistics.select()).one()
+    assert (row.active_connections, row.last_bytes_in) == (0, 100)
+
+
+def test_work_without_a_load_balancer_is_forgotten(world: World) -> None:
+    with world.wish("nobody"):
+        pass
+    world.worker().turn("nobody")
+    assert world.count(tables.work) == 0
+
+
+def test_a_long_turn_keeps_its_lease(world: World) -> None:
+    lb, worker = world.create(), world.worker()
+    lease_s = with_settings().controller_worker.lease_s
+
+    def slow(effect: str, moment: str) -> None:
+        if moment == "before" and effect in ("ensure", "ensure_plugged", "push"):
+            world.clock.at += lease_s * 0.6
+            assert not world.worker().turn(lb)
+
+    world.cloud.trouble = slow
+    worker.turn(lb)
+    world.assert_matches()
+
+
+def test_events_are_told_in_words_without_secrets(world: World) -> None:
+    lb = world.create()
+    world.worker().turn(lb)
+    key = world.tree(lb).amphorae[0].heartbeat_key
+    assert all(key not in sentence for _, sentence in world.story(lb))
+    with world.store.read() as conn:
+        assert not events.crowded(conn, 10)
