@@ -49,7 +49,7 @@ def routes(identity: Identity) -> list[tuple[str, object]]:
         ("/v3/auth/tokens", _Tokens(identity)),
         ("/v3/auth/catalog", _Catalog()),
         ("/v3/auth/projects", _OwnProjects(identity)),
-        ("/v3/users/{user_id}/projects", _OwnProjects(identity)),
+        ("/v3/users/{item_id}/projects", _OwnProjects(identity)),
         ("/v3/role_assignments", _Assignments(identity)),
     ]
     for collection, lister in lists:
@@ -156,18 +156,18 @@ class _Catalog(web.ReadOnly):
 
 
 class _OwnProjects(web.ReadOnly):
-    """/v3/auth/projects and /v3/users/{user_id}/projects: where a user has a role."""
+    """/v3/auth/projects and /v3/users/{item_id}/projects: where a user has a role."""
 
     def __init__(self, identity: Identity) -> None:
         self._identity = identity
 
-    def on_get(self, req: falcon.Request, resp: falcon.Response, user_id: str | None = None) -> None:
+    def on_get(self, req: falcon.Request, resp: falcon.Response, item_id: str | None = None) -> None:
         """The projects, by name."""
         caller = web.caller(req)
-        if user_id is not None and user_id != caller.user_id:
+        if item_id is not None and item_id != caller.user_id:
             _check_admin(caller)
         known = self._identity.directory()
-        items = [_project(p, web.root(req)) for p in known.projects_of(user_id or caller.user_id)]
+        items = [_project(p, web.root(req)) for p in known.projects_of(item_id or caller.user_id)]
         _reply(req, resp, _PROJECTS, items)
 
 

@@ -2,12 +2,11 @@
 
 import uuid
 from abc import ABC, abstractmethod
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from sqlalchemy import ColumnElement, Connection, Table, or_, select, update
 
-from colonnade.clock import utc
 from colonnade.errors import NotFound
 from colonnade.local.attributes import Attribute
 from colonnade.local.faults import PolicyNotAuthorized
@@ -66,8 +65,8 @@ def new_row(given: Json, now: float) -> dict[str, Any]:
         "name": given.get("name", ""),
         "description": given.get("description", ""),
         "tags": given.get("tags", []),
-        "created_at": utc(now),
-        "updated_at": utc(now),
+        "created_at": moment(now),
+        "updated_at": moment(now),
     }
 
 
@@ -75,7 +74,7 @@ def change(conn: Connection, table: Table, item_id: str, now: float, **values: A
     """Write columns of one row, with its time and revision."""
     revision = table.c.revision_number + 1
     conn.execute(
-        update(table).where(table.c.id == item_id).values(**values, updated_at=utc(now), revision_number=revision)
+        update(table).where(table.c.id == item_id).values(**values, updated_at=moment(now), revision_number=revision)
     )
 
 
@@ -93,8 +92,13 @@ def shared_fields(row: Any) -> Json:  # noqa: ANN401 - a row of any of the four 
     }
 
 
+def moment(now: float) -> datetime:
+    """Naive UTC with fractions, so that what was made within one second still has an order."""
+    return datetime.fromtimestamp(now, UTC).replace(tzinfo=None)
+
+
 def _time(at: datetime) -> str:
-    return f"{at.isoformat()}Z"
+    return f"{at.replace(microsecond=0).isoformat()}Z"
 
 
 def visible_networks(caller: Caller) -> list[ColumnElement[bool]]:

@@ -12,10 +12,11 @@ from sqlalchemy import Connection, Select, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from colonnade import wire
-from colonnade.clock import Clock, utc
+from colonnade.clock import Clock
 from colonnade.errors import Broken, Conflict, Invalid, Later
 from colonnade.local import addresses
 from colonnade.local.faults import IpAddressGenerationFailure
+from colonnade.local.kinds import moment
 from colonnade.local.ports import AMPHORA_OWNER, VIP_OWNER, new_mac, remove_port
 from colonnade.model import FixedIp, NetworkPort, Subnet
 from colonnade.store.local_tables import (
@@ -124,7 +125,7 @@ class LocalNetwork:
     def _insert(
         self, conn: Connection, port_id: str, name: str, network_id: str, project_id: str, device: str, owner: str
     ) -> None:
-        now = utc(self._clock.now())
+        now = moment(self._clock.now())
         conn.execute(
             insert(local_port).values(
                 id=port_id, name=name, network_id=network_id, project_id=project_id, device_id=device,
