@@ -15,7 +15,6 @@ import threading
 import time
 import zlib
 from collections.abc import Callable
-from pathlib import Path
 
 from colonnade import wire
 from colonnade.agent import namespaces
@@ -31,7 +30,6 @@ from colonnade.agent.timers import Timers
 from colonnade.agent.watch import Watcher
 
 log = logging.getLogger(__name__)
-_PING = Path("/usr/bin/ping")
 _SHORT_LIFE = 5.0  # seconds; a process that ends earlier counts towards the pause before the next
 _LONGEST_PAUSE = 10.0
 _FREE_DEATHS = 3
@@ -151,7 +149,7 @@ class Amphora:
             if self._close_log:
                 self._close_log()
                 self._close_log = None
-            end_processes(self._network.namespace)
+            self._end_strays()
             self._network.remove()
             shutil.rmtree(self._run, ignore_errors=True)
             shutil.rmtree(self._disk, ignore_errors=True)
@@ -209,8 +207,6 @@ class Amphora:
             return f"{len(changes)} runtime changes"
         fresh = self._run / "files.new"
         write_files(fresh, files, self._uid)
-        if "external-check" in files["haproxy.cfg"]:
-            _bring_ping(fresh)
         try:
             self._processes.reload(fresh, wanted)
         except Refused:
@@ -235,10 +231,14 @@ class Amphora:
             log.info("amphora %s: HAProxy %s adopted", self.id, self._processes.current and self._processes.current.pid)
             self._tidy_later()
         else:
-            end_processes(self._network.namespace)
+            self._end_strays()
             for socket in (self._run / "own").glob("s*"):
                 socket.unlink()
         self._serve(bundle.files)
+
+    def _end_strays(self) -> None:
+        """Processes that are not known: an agent died between starting one and writing it down, or a check forked."""
+        end_processes(lambda: namespaces.processes(self._network.namespace))
 
     def _died(self, process: Process) -> None:
         """In the watcher's thread, when the current process has ended."""
@@ -333,15 +333,13 @@ class Amphora:
         self._tools.beats.send(beat, self._key, bundle.heartbeat_targets)
 
 
-def end_processes(namespace: str) -> None:
-    """End everything that runs in the namespace, and wait until it has ended."""
-    if not namespaces.exists(namespace):
-        return
+def end_processes(found: Callable[[], list[int]]) -> None:
+    """End every process that ``found`` finds, and wait until it finds none."""
     deadline = time.monotonic() + 5
-    while pids := namespaces.processes(namespace):
+    while pids := found():
         for pid in pids:
             if time.monotonic() > deadline:
-                log.error("process %d in namespace %s does not end", pid, namespace)
+                log.error("process %d does not end", pid)
                 return
             try:
                 pidfd = os.pidfd_open(pid)
@@ -366,12 +364,3 @@ def _wait(pidfd: int) -> None:
 
 def _digest(files: dict[str, str]) -> str:
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
-
-
-def _bring_ping(directory: Path) -> None:
-    """A copy of ping without file capabilities: with an empty bounding set, the system's own may not be executed."""
-    copy = directory / "ping"
-    if _PING.exists() and not copy.exists():
-        shutil.copyfile(_PING, copy)
-        os.chown(copy, 0, directory.stat().st_gid)
-        copy.chmod(0o750)

@@ -15,13 +15,14 @@ import socket
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import waitress.server
 
 from colonnade import wire
-from colonnade.agent import bodies
+from colonnade.agent import bodies, namespaces
 from colonnade.agent.amphora import Amphora, Tools, end_processes
 from colonnade.agent.fabric import HostFabric
 from colonnade.agent.network import AmphoraNetwork, leftovers
@@ -124,7 +125,7 @@ class Host:
                 )
         for namespace in leftovers(here, self._amphorae):
             log.warning("namespace %s belongs to no amphora: removed", namespace)
-            end_processes(namespace)
+            end_processes(partial(namespaces.processes, namespace))
             AmphoraNetwork(self._fabric, namespace).remove()
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(_restore, self._amphorae.values()))

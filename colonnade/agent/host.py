@@ -54,7 +54,7 @@ def route(here: Installation, host: Netlink, subnets: Iterable[Subnet]) -> None:
 def refuse_overlaps(here: Installation, host: Netlink, subnets: Iterable[Subnet]) -> None:
     """Raise Refused 422 when the host already reaches one of these addresses another way."""
     links = {link.index: link.name for link in host.links().values()}
-    others = [r for r in host.routes() if links.get(r.link) != here.uplink and r.to.prefixlen > 0]
+    others = [r for r in host.routes() if r.to.prefixlen and not (r.via and links.get(r.link) == here.uplink)]
     for subnet in subnets:
         for other in others:
             if subnet.version == other.to.version and subnet.overlaps(other.to):

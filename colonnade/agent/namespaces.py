@@ -79,7 +79,9 @@ def sysctl(name: str, value: str) -> None:
 
 
 def processes(name: str) -> list[int]:
-    """Ids of all processes whose network is this namespace."""
+    """Ids of all processes whose network is this namespace; none when there is no such namespace."""
+    if not exists(name):
+        return []
     wanted = path(name).stat()
     found = []
     for directory in Path("/proc").iterdir():
@@ -87,6 +89,18 @@ def processes(name: str) -> list[int]:
             with contextlib.suppress(OSError):
                 have = (directory / "ns/net").stat()
                 if (have.st_dev, have.st_ino) == (wanted.st_dev, wanted.st_ino):
+                    found.append(int(directory.name))
+    return found
+
+
+def processes_of(uids: range) -> list[int]:
+    """Ids of all processes that run as one of these users."""
+    found = []
+    for directory in Path("/proc").iterdir():
+        if directory.name.isdigit():
+            with contextlib.suppress(OSError):
+                words = (directory / "status").read_text().split()
+                if words[words.index("State:") + 1] not in "ZX" and int(words[words.index("Uid:") + 1]) in uids:
                     found.append(int(directory.name))
     return found
 

@@ -75,6 +75,11 @@ class Installation:
         """The amphora's namespace."""
         return f"{self.prefix}{amphora_id[:13]}"
 
+    @property
+    def uids(self) -> range:
+        """Users of all HAProxy processes."""
+        return range(self.uid(0), self.uid(10000))
+
     def uid(self, number: int) -> int:
         """User and group of the HAProxy processes of the amphora with this number."""
         return 1000000 + self.slot * 10000 + number

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import shutil
+from functools import partial
 from pathlib import Path
 
 from colonnade.agent import host, namespaces
@@ -23,7 +24,8 @@ def teardown(*, state: Path, tag: str, slot: int) -> None:
     kernel.remove_link(here.uplink)  # its routes go with it
     kernel.close()
     for name in namespaces.names(here.prefix):
-        end_processes(name)
+        end_processes(partial(namespaces.processes, name))
+    end_processes(lambda: namespaces.processes_of(here.uids))  # their namespace may have lost its name
     for name in sorted(namespaces.names(here.prefix), key=lambda n: n == here.fabric):
         _empty(name)
         namespaces.remove(name)

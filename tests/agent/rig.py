@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import itertools
 import json
 import os
 import signal
@@ -34,6 +35,7 @@ app.run(state=pathlib.Path(sys.argv[1]), tag=sys.argv[2], slot=int(sys.argv[3]),
         haproxy="/usr/sbin/haproxy", stop=stop)
 """
 KEY = "5a" * 32
+_NUMBERS = itertools.count()
 
 
 def new_id() -> str:
@@ -59,9 +61,10 @@ class Rig:
     """Networks: ``front`` and ``other`` (another group), dual-stack ``front``, external ``outside``."""
 
     def __init__(self, state: Path) -> None:
-        n = os.getpid() % 10
+        number = next(_NUMBERS)
+        n = (os.getpid() + number) % 20
         self.state = state
-        self.here = Installation(state=state, tag=f"t{os.getpid() % 1000}", slot=90 + n)
+        self.here = Installation(state=state, tag=f"t{os.getpid() % 1000}x{number}", slot=80 + n)
         self.net = f"10.{210 + n}"
         self.net6 = f"fd00:c1:{n + 1}:"
         self.front, self.other, self.outside = new_id(), new_id(), new_id()
@@ -123,11 +126,20 @@ class Rig:
         namespace = f"{self.here.prefix}{name}"
         sick = self.state / f"sick-{name}"
         namespaces.create(namespace)
-        gateways = [a.split("/")[0].rpartition("." if "." in a else ":")[0] + (".1" if "." in a else ":1")
-                    for a in addresses]
+        gateways = [
+            a.split("/")[0].rpartition("." if "." in a else ":")[0] + (".1" if "." in a else ":1") for a in addresses
+        ]
         attach(self.here, network, namespace, addresses=addresses, gateways=gateways)
         script = Path(__file__).with_name("member.py")
-        words = ["nsenter", f"--net={namespaces.path(namespace)}", sys.executable, str(script), str(port), name, str(sick)]
+        words = [
+            "nsenter",
+            f"--net={namespaces.path(namespace)}",
+            sys.executable,
+            str(script),
+            str(port),
+            name,
+            str(sick),
+        ]
         self.members.append(subprocess.Popen(words))
         eventually(lambda: get(addresses[0].split("/")[0], port) == name)
         return sick
@@ -141,20 +153,38 @@ class Rig:
         self.client.ensure(amphora_id, KEY)
         return amphora_id
 
-    def bundle(self, amphora_id: str, vip: str, config: str | None, *, serving: bool = True, own: str | None = None,
-               network: str | None = None, vips: tuple[str, ...] = (), **changes: Any) -> wire.Bundle:
+    def bundle(
+        self,
+        amphora_id: str,
+        vip: str,
+        config: str | None,
+        *,
+        serving: bool = True,
+        own: str | None = None,
+        network: str | None = None,
+        vips: tuple[str, ...] = (),
+        **changes: Any,
+    ) -> wire.Bundle:
         own = own or self.address()
         gateway = own.rpartition(".")[0] + ".1"
         port = wire.Interface(
-            port_id=str(uuid.uuid5(uuid.UUID(amphora_id), "port")), network_id=network or self.front,
-            mac="fa:16:3e:" + uuid.UUID(amphora_id).bytes[:3].hex(":"), mtu=1450,
+            port_id=str(uuid.uuid5(uuid.UUID(amphora_id), "port")),
+            network_id=network or self.front,
+            mac="fa:16:3e:" + uuid.UUID(amphora_id).bytes[:3].hex(":"),
+            mtu=1450,
             addresses=(f"{own}/24", *([] if network else [f"{self.net6}:{own.split('.')[3]}/64"])),
-            vips=(f"{vip}/32", *vips), gateways=(gateway, *([] if network else [f"{self.net6}:1"])),
+            vips=(f"{vip}/32", *vips),
+            gateways=(gateway, *([] if network else [f"{self.net6}:1"])),
         )
         files = {} if config is None else {"haproxy.cfg": config}
         bundle = wire.Bundle(
-            amphora_id=amphora_id, loadbalancer_id=new_id(), serving=serving, interfaces=(port,), files=files,
-            heartbeat_targets=(f"127.0.0.1:{self.beats.getsockname()[1]}",), heartbeat_interval=1.0,
+            amphora_id=amphora_id,
+            loadbalancer_id=new_id(),
+            serving=serving,
+            interfaces=(port,),
+            files=files,
+            heartbeat_targets=(f"127.0.0.1:{self.beats.getsockname()[1]}",),
+            heartbeat_interval=1.0,
         )
         return replace(bundle, **changes)
 
@@ -298,6 +328,7 @@ def running(state: Path) -> Iterator[Rig]:
 
 def snapshot() -> dict[str, str]:
     """What of the kernel's an installation may leave behind."""
+
     def told(*words: str) -> str:
         return subprocess.run(words, capture_output=True, text=True, check=False).stdout
 

@@ -1,0 +1,32 @@
+"""One agent for a module; each test's amphorae are removed after it."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rig import Rig, running
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that use the rig need root."""
+    for item in items:
+        if {"rig", "host"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.root)
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    if os.geteuid() != 0:
+        pytest.fail("this test makes network namespaces: run it as root, or leave it out with -m 'not root'")
+    state: Path = tmp_path_factory.mktemp("state")
+    with running(state) as rig:
+        rig.member("m1", rig.front, f"{rig.net}.0.10/24", f"{rig.net6}:a/64")
+        rig.member("m2", rig.front, f"{rig.net}.0.11/24")
+        yield rig
+
+
+@pytest.fixture
+def rig(host: Rig) -> Iterator[Rig]:
+    yield host
+    host.forget()

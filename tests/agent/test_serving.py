@@ -1,0 +1,245 @@
+"""An amphora serves, and goes on serving through changes, crashes and restarts."""
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rig import Rig, Traffic, config, eventually, get, new_id
+
+from colonnade import wire
+from colonnade.agent import namespaces
+from colonnade.core.haproxy import _PING, PING_SCRIPT
+from colonnade.errors import Broken, Later
+
+
+def servers(rig: Rig, **weights: int) -> dict[str, str]:
+    """Server lines of m1 and m2 by weight."""
+    return {m: f"{rig.net}.0.{9 + int(m[1:])}:80 weight {w}" for m, w in weights.items()}
+
+
+def serve(rig: Rig, **weights: int) -> tuple[str, wire.Bundle]:
+    vip = rig.address()
+    bundle = rig.bundle(rig.amphora(), vip, config(vip, servers=servers(rig, **(weights or {"m1": 1, "m2": 1}))))
+    rig.push(bundle)
+    return vip, bundle
+
+
+def changed(bundle: wire.Bundle, text: str) -> wire.Bundle:
+    return replace(bundle, files={**bundle.files, "haproxy.cfg": text})
+
+
+def pids(rig: Rig, bundle: wire.Bundle) -> list[int]:
+    return sorted(rig.processes(bundle.amphora_id))
+
+
+def test_a_pushed_bundle_serves_at_once_to_the_host(rig: Rig) -> None:
+    vip, bundle = serve(rig)
+    assert {get(vip) for _ in range(4)} == {"m1", "m2"}
+    assert rig.client.observe(rig.url, bundle.amphora_id) == wire.to_json(
+        wire.Observed(amphora_id=bundle.amphora_id, digest=wire.digest(bundle), haproxy="running")
+    )
+
+
+def test_the_same_bundle_again_changes_nothing(rig: Rig) -> None:
+    _, bundle = serve(rig)
+    before = pids(rig, bundle)
+    rig.push(bundle)
+    assert pids(rig, bundle) == before
+
+
+def test_haproxy_has_no_privilege_at_all(rig: Rig) -> None:
+    _, bundle = serve(rig)
+    (pid,) = pids(rig, bundle)
+    status = dict(
+        line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line
+    )
+    assert {status[k] for k in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
+    assert status["NoNewPrivs"] == "1"
+    assert status["Groups"].strip() == ""
+    uids = set(status["Uid"].split()) | set(status["Gid"].split())
+    assert len(uids) == 1
+    assert int(uids.pop()) // 10000 == 100 + rig.here.slot
+
+
+def test_two_amphorae_run_as_different_users(rig: Rig) -> None:
+    owners = {os.stat(f"/proc/{pids(rig, bundle)[0]}").st_uid for _, bundle in (serve(rig), serve(rig))}
+    assert len(owners) == 2
+
+
+def test_members_come_go_and_weigh_without_a_new_process(rig: Rig) -> None:
+    vip, bundle = serve(rig, m1=1)
+    before = pids(rig, bundle)
+    with Traffic(vip) as traffic:
+        rig.push(changed(bundle, config(vip, servers=servers(rig, m1=1, m2=1))))
+        eventually(lambda: get(vip) == "m2")
+        rig.push(changed(bundle, config(vip, servers=servers(rig, m1=0, m2=7))))
+        assert {get(vip) for _ in range(6)} == {"m2"}
+        rig.push(changed(bundle, config(vip, servers=servers(rig, m2=7))))
+        traffic.flow(50)
+        rig.push(changed(bundle, config(vip, servers=servers(rig, m1=3, m2=7))))
+        eventually(lambda: get(vip) == "m1")
+    assert traffic.failures == []
+    assert pids(rig, bundle) == before
+
+
+def test_a_disabled_member_gets_nothing_until_it_is_enabled(rig: Rig) -> None:
+    vip, bundle = serve(rig)
+    lines = servers(rig, m1=1, m2=1)
+    rig.push(changed(bundle, config(vip, servers={**lines, "m1": lines["m1"] + " disabled"})))
+    assert {get(vip) for _ in range(4)} == {"m2"}
+    rig.push(bundle)
+    assert {get(vip) for _ in range(4)} == {"m1", "m2"}
+
+
+def test_reloads_under_traffic_fail_nothing(rig: Rig) -> None:
+    vip, bundle = serve(rig)
+    before = pids(rig, bundle)
+    with Traffic(vip) as traffic:
+        for seconds in range(11, 16):
+            rig.push(
+                changed(bundle, config(vip, servers=servers(rig, m1=1, m2=1), extra=f"    timeout queue {seconds}s\n"))
+            )
+            traffic.flow(20)
+    assert traffic.failures == []
+    after = eventually(lambda: p if len(p := pids(rig, bundle)) == 1 else None)
+    assert after != before
+
+
+def test_a_bundle_that_haproxy_refuses_changes_nothing_and_says_why(rig: Rig) -> None:
+    vip, bundle = serve(rig)
+    before = pids(rig, bundle)
+    with pytest.raises(Broken, match="unknown keyword 'balanec'") as refused:
+        rig.push(changed(bundle, config(vip, servers=servers(rig, m1=1), extra="    balanec source\n")))
+    assert refused.value.help
+    assert {get(vip) for _ in range(4)} == {"m1", "m2"}
+    assert pids(rig, bundle) == before
+    assert (rig.client.observe(rig.url, bundle.amphora_id) or {})["digest"] == wire.digest(bundle)
+
+
+def test_a_first_bundle_that_is_refused_leaves_an_empty_place(rig: Rig) -> None:
+    vip, amphora = rig.address(), rig.amphora()
+    with pytest.raises(Broken):
+        rig.push(rig.bundle(amphora, vip, config(vip, servers={"m1": "nonsense:port"})))
+    assert (rig.client.observe(rig.url, amphora) or {})["digest"] is None
+    assert rig.processes(amphora) == []
+
+
+def test_a_network_that_is_not_there_yet_is_a_matter_of_time(rig: Rig) -> None:
+    vip = rig.address()
+    with pytest.raises(Later, match="not on this host yet"):
+        rig.push(rig.bundle(rig.amphora(), vip, config(vip, servers={}), network=new_id()))
+
+
+def test_nothing_to_serve_needs_no_process_and_the_vip_stays(rig: Rig) -> None:
+    vip, bundle = serve(rig)
+    rig.push(replace(bundle, files={}))
+    eventually(lambda: pids(rig, bundle) == [])
+    with pytest.raises(ConnectionRefusedError):
+        get(vip)
+    rig.push(bundle)
+    assert get(vip)
+
+
+def test_a_killed_haproxy_is_back(rig: Rig) -> None:
+    vip, bundle = serve(rig)
+    for _ in range(3):
+        (pid,) = pids(rig, bundle)
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: get(vip), 2)
+    assert len(pids(rig, bundle)) == 1
+
+
+def test_an_agent_that_is_killed_and_started_again_disturbs_nothing(rig: Rig) -> None:
+    vip, bundle = serve(rig)
+    before = pids(rig, bundle)
+    old = rig.beat(bundle.amphora_id, lambda b: b.listeners)
+    with Traffic(vip) as traffic:
+        rig.stop(signal.SIGKILL)
+        traffic.flow(40)
+        rig.start()
+        traffic.flow(20)
+    assert traffic.failures == []
+    assert pids(rig, bundle) == before
+    rig.drain_beats()
+    new = rig.beat(bundle.amphora_id, lambda b: b.listeners)
+    assert new.epoch == old.epoch
+    assert new.sequence > old.sequence
+    os.kill(before[0], signal.SIGKILL)  # the new agent watches what it adopted
+    eventually(lambda: get(vip) and pids(rig, bundle) != before, 2)
+
+
+def test_after_a_reboot_all_comes_back_without_the_control_plane(rig: Rig) -> None:
+    vip, bundle = serve(rig)
+    amphora = rig.here.namespace(bundle.amphora_id)
+    rig.stop(signal.SIGKILL)
+    for pid in namespaces.processes(amphora):
+        os.kill(pid, signal.SIGKILL)
+    namespaces.remove(amphora)
+    for path in sorted(rig.here.run.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    rig.start()
+    assert {eventually(lambda: get(vip)) for _ in range(4)} == {"m1", "m2"}
+
+
+def test_what_belongs_to_no_amphora_is_removed_at_start(rig: Rig) -> None:
+    stray = rig.here.namespace(new_id())
+    rig.stop()
+    namespaces.create(stray)
+    rig.start()
+    assert not namespaces.exists(stray)
+
+
+def test_a_vip_moves_to_another_amphora_without_waiting_for_caches(rig: Rig) -> None:
+    vip, old = serve(rig, m1=1)
+    assert get(vip) == "m1"
+    new = rig.bundle(rig.amphora(), vip, config(vip, servers=servers(rig, m2=1)), serving=False)
+    rig.push(new)
+    assert get(vip) == "m1"
+    rig.push(replace(new, serving=True))
+    rig.client.remove(old.amphora_id, None)
+    assert get(vip, timeout=1) == "m2"
+
+
+def test_a_vip_may_be_ipv6(rig: Rig) -> None:
+    vip = f"{rig.net6}:77"
+    amphora = rig.amphora()
+    text = config(vip, servers={"m1": f"{rig.net6}:a:80 weight 1"})
+    bundle = rig.bundle(amphora, rig.address(), text, vips=(f"{vip}/128",))
+    rig.push(bundle)
+    assert get(vip) == "m1"
+    assert get(vip, path="/client").startswith("fd00:c1")
+    assert get(vip, path="/client") != vip  # the VIP is no source address
+
+
+def test_removing_an_amphora_removes_all_of_it_twice(rig: Rig) -> None:
+    _, bundle = serve(rig)
+    for _ in range(2):
+        rig.client.remove(bundle.amphora_id, None)
+        assert bundle.amphora_id not in rig.client.names()
+        assert not namespaces.exists(rig.here.namespace(bundle.amphora_id))
+        assert not (rig.here.amphorae / bundle.amphora_id).exists()
+    assert rig.client.observe(rig.url, bundle.amphora_id) is None
+
+
+def test_an_amphora_is_made_again_under_the_same_id(rig: Rig) -> None:
+    vip, bundle = serve(rig)
+    rig.client.remove(bundle.amphora_id, None)
+    rig.client.ensure(bundle.amphora_id, "77" * 32)
+    rig.push(bundle)
+    assert get(vip)
+
+
+def test_a_member_is_pinged_without_privileges(rig: Rig) -> None:
+    vip, amphora = rig.address(), rig.amphora()
+    extra = "    option external-check\n    external-check path /usr/bin:/bin\n    external-check command /bin/sh\n"
+    text = config(
+        vip,
+        servers={"m1": f"{rig.net}.0.10:80 check inter 300ms", "m9": f"{rig.net}.0.9:80 check inter 300ms fall 1"},
+        extra=extra,
+    )
+    text = text.replace("    nbthread 1\n", "    nbthread 1\n    external-check\n    insecure-fork-wanted\n")
+    rig.push(rig.bundle(amphora, vip, text, files={"haproxy.cfg": text, PING_SCRIPT: _PING}))
+    beat = rig.beat(amphora, lambda b: b.members and b.members["pool:listener"]["m9"].status == "DOWN", 8)
+    assert beat.members["pool:listener"]["m1"].status == "UP"
