@@ -1,0 +1,139 @@
+"""The stock client and SDK against the small cloud, over HTTP."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_cloud import Cloud, serving, settings_of
+from sqlalchemy import insert
+
+from colonnade.clock import SystemClock, utc
+from colonnade.local import setup
+from colonnade.model import Amphora
+from colonnade.store.rows import to_row
+from colonnade.store.tables import amphora
+from colonnade.types import AmphoraStatus
+
+
+@pytest.fixture
+def served(build: Callable[..., Cloud], monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
+    """A cloud on a port of its own, with a clouds.yaml that says where; it has one amphora."""
+    cloud = build(SystemClock(), auth_strategy="noauth")
+    with serving(cloud) as port:
+        settings = settings_of(cloud.settings.state, bind_port=port, auth_strategy="noauth")
+        setup.ensure(settings, cloud.store, SystemClock())
+        monkeypatch.setenv("OS_CLIENT_CONFIG_FILE", str(cloud.settings.state / "secrets" / "clouds.yaml"))
+        for name in [n for n in os.environ if n.startswith("OS_") and n != "OS_CLIENT_CONFIG_FILE"]:
+            monkeypatch.delenv(name)
+        subnet = cloud.network.subnet(cloud.client("demo").subnet("private-subnet")["id"])
+        assert subnet is not None
+        cloud.network.ensure_plugged("a1", [subnet])
+        row = Amphora(id="a1", loadbalancer_id="lb", status=AmphoraStatus.ALLOCATED, created_at=utc(0))
+        with cloud.store.write() as conn:
+            conn.execute(insert(amphora).values(to_row(row)))
+        yield cloud
+
+
+def client_program() -> str:
+    beside = Path(sys.executable).with_name("openstack")
+    found = str(beside) if beside.exists() else shutil.which("openstack")
+    assert found, "python-openstackclient is not installed"
+    return found
+
+
+def openstack(cloud: str, command: str, fails: bool = False) -> Any:
+    """Run one command; its parsed output, or what it says when it fails."""
+    done = subprocess.run(
+        [client_program(), "--os-cloud", cloud, *command.split()],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode != 0) == fails, f"{command}: {done.stdout}{done.stderr}"
+    if fails:
+        return done.stderr
+    return json.loads(done.stdout) if done.stdout.startswith(("{", "[")) else done.stdout
+
+
+@pytest.mark.usefixtures("served")
+def test_the_operators_commands() -> None:
+    assert openstack("colonnade", "token issue -f json")["id"]
+    types = {s["Type"] for s in openstack("colonnade", "catalog list -f json")}
+    assert types == {"identity", "load-balancer", "network", "compute", "image"}
+    projects = {p["Name"] for p in openstack("colonnade", "project list -f json")}
+    assert projects == {"admin", "demo", "service"}
+    assert {u["Name"] for u in openstack("colonnade", "user list -f json")} == {"admin", "demo"}
+    assert openstack("colonnade", "role assignment list --names -f json")
+    (server,) = openstack("colonnade", "server list --all -f json")
+    assert (server["Name"], server["Flavor"], server["Networks"]) == (
+        "amphora-a1",
+        "amphora",
+        {"private": ["10.64.0.2"]},
+    )
+    assert openstack("colonnade", "server show amphora-a1 --all -f json")["name"] == "amphora-a1"
+
+
+@pytest.mark.parametrize("cloud", ["colonnade-demo", "colonnade-noauth"])
+@pytest.mark.usefixtures("served")
+def test_the_network_sequence(cloud: str) -> None:
+    network = openstack(cloud, "network create net1 --tag red -f json")
+    assert network["status"] == "ACTIVE"
+    subnet = openstack(
+        cloud,
+        "subnet create --network net1 --subnet-range 10.90.0.0/24 --gateway 10.90.0.9 --no-dhcp "
+        "--allocation-pool start=10.90.0.20,end=10.90.0.30 sub1 -f json",
+    )
+    assert subnet["allocation_pools"] == [{"start": "10.90.0.20", "end": "10.90.0.30"}]
+    six = openstack(
+        cloud, "subnet create --network net1 --ip-version 6 --subnet-range 2001:db8:9::/64 --no-dhcp six -f json"
+    )
+    assert six["gateway_ip"] == "2001:db8:9::1"
+    refused = openstack(cloud, "subnet create --network net1 --subnet-range 10.90.0.128/25 sub2", fails=True)
+    assert "overlaps with subnet sub1 (10.90.0.0/24)" in refused
+    assert "DHCP" in openstack(cloud, "subnet create --network net1 --subnet-range 10.91.0.0/24 --dhcp s", fails=True)
+    port = openstack(cloud, "port create --network net1 --fixed-ip subnet=sub1,ip-address=10.90.0.77 port1 -f json")
+    assert port["fixed_ips"][0]["ip_address"] == "10.90.0.77"
+    floating = openstack(cloud, "floating ip create public -f json")["floating_ip_address"]
+    openstack(cloud, f"floating ip set --port port1 {floating}")
+    (listed,) = [f for f in openstack(cloud, "floating ip list -f json") if f["Floating IP Address"] == floating]
+    assert listed["Fixed IP Address"] == "10.90.0.77"
+    assert openstack(cloud, f"floating ip show {floating} -f json")["status"] == "ACTIVE"
+    assert "in use" in openstack(cloud, "network delete net1", fails=True)
+    openstack(cloud, f"floating ip unset --port {floating}")
+    openstack(cloud, f"floating ip delete {floating}")
+    openstack(cloud, "port delete port1")
+    openstack(cloud, "subnet delete sub1 six")
+    openstack(cloud, "network delete net1")
+
+
+def test_the_sdk(served: Cloud) -> None:
+    import openstack as sdk
+
+    for name in ("colonnade", "colonnade-noauth"):
+        conn = sdk.connect(cloud=name)
+        network = conn.network.create_network(name="n")
+        subnet = conn.network.create_subnet(network_id=network.id, cidr="10.90.0.0/24", ip_version=4)
+        port = conn.network.create_port(network_id=network.id, fixed_ips=[{"subnet_id": subnet.id}])
+        assert conn.network.find_network("n").id == network.id
+        assert [p.id for p in conn.network.ports(fixed_ips=f"ip_address={port.fixed_ips[0]['ip_address']}")] == [
+            port.id
+        ]
+        floating = conn.create_floating_ip(network="public")
+        floating = conn.network.update_ip(floating.id, port_id=port.id)
+        assert floating.fixed_ip_address == "10.90.0.2"
+        assert [i.id for i in conn.network.ips(port_id=port.id)] == [floating.id]
+        assert len(list(conn.network.networks(limit=1))) == 3
+        assert [s.name for s in conn.compute.servers(all_projects=True)] == ["amphora-a1"]
+        assert list(conn.image.images()) == []
+        conn.network.delete_ip(floating)
+        conn.network.delete_port(port)
+        conn.network.delete_network(network)
+        assert conn.network.find_network("n") is None
+    assert "fabric" in served.bell.rung
