@@ -26,6 +26,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from colonnade import settings, supervisor
 
@@ -52,8 +53,8 @@ class Place:
 
 def main() -> int:
     """``python -m colonnade.installation start|stop ...``; answers an exit code."""
-    args = _arguments()
     try:
+        args = _arguments()
         if args.action == "start":
             start(args)
         else:
@@ -68,7 +69,7 @@ def main() -> int:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="try")
+    parser = _Parser(prog="try")
     parser.add_argument("action", choices=["start", "stop"])
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--port", type=int, default=9876)
@@ -78,6 +79,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--purge", action="store_true")
     parser.add_argument("--client", help="the environment that holds the openstack command")
     return parser.parse_args()
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One sentence: the usage is ./try's to print."""
+        raise Refused(f"{message}; see --help.")
 
 
 def start(args: argparse.Namespace) -> None:
@@ -90,6 +97,8 @@ def start(args: argparse.Namespace) -> None:
         return
     _check_reachable(state)
     _check_port(args.port)
+    if args.config:
+        settings.load([str(args.config)])  # a wrong one is refused before anything is written
     (state / "etc").mkdir(parents=True, exist_ok=True)
     with _registry():
         place = _kept(state) or _choose(state, args.config)
@@ -99,6 +108,8 @@ def start(args: argparse.Namespace) -> None:
     effective = settings.load(files)
     if effective.state != state:
         raise Refused(f"{args.config} sets state_path to {effective.state}: use --state for that.")
+    if (effective.agent.tag, effective.agent.slot) != (place.tag, place.slot):
+        raise Refused(f"{args.config} sets tag or slot in [agent]: ./try chooses these.")
     _install(state, args.client)
     for old in (state / "run" / "ready", state / "demo.env"):
         old.unlink(missing_ok=True)
@@ -129,7 +140,7 @@ def stop(state: Path, purge: bool) -> None:
         supervisor.end(path)
     (run_dir / "ready").unlink(missing_ok=True)
     # Again: what died before may have left something, and after a crash nobody has done it yet.
-    command = [sys.executable, "-P", "-m", "colonnade", "down", *_file_options(_config_files(state))]
+    command = [sys.executable, "-P", "-m", "colonnade", "down", *_file_options(_config_files(state)[:1])]
     if subprocess.run(command, check=False).returncode:
         raise Refused("not everything could be removed (messages above); run it again.")
     if purge:

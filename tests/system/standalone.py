@@ -215,16 +215,44 @@ class Standalone:
         """kill -9."""
         os.kill(self.pid(program), signal.SIGKILL)
 
+    def amphorae_on_disk(self) -> dict[str, str]:
+        """What the agent keeps: the number of each amphora on this host, and its id."""
+        places = (self.state / "agent" / "amphorae").glob("*/place.json")
+        return {str(json.loads(p.read_text())["number"]): p.parent.name for p in places}
+
+    def traces(self) -> list[str]:
+        """Everything on this machine that names this installation: processes, and what the kernel lists."""
+        own = [self.setting(n).rpartition(".0.0/" if n == "private_cidr" else ".0/")[0] + "."
+               for n in ("private_cidr", "public_cidr")]  # fmt: skip
+        slot = self.setting("slot")
+        marks = [f"cln-{self.tag}-", f"cln{slot}up", f"colonnade_{self.tag}", f"198.18.{slot}.", f"6f6c:{slot}::", *own]
+        questions = (
+            "ip netns", "ip -oneline link", "ip -oneline address", "ip route show table all", "ip rule",
+            "ip -6 route show table all", "nft list ruleset",
+        )  # fmt: skip
+        lines = [line.strip() for q in questions for line in run(*q.split()).stdout.splitlines()]
+        found = [line for line in lines if any(m in line for m in marks)]
+        for proc in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (proc / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                where = os.readlink(proc / "cwd")
+            except OSError:
+                continue
+            mine = str(self.state) in words or f"/run/colonnade/{self.tag}/" in where + words
+            if mine and int(proc.name) != os.getpid():
+                found.append(f"process {proc.name}: {words}")
+        return found
+
     def haproxies(self) -> dict[int, str]:
-        """HAProxy processes of this installation: pid to the amphora's directory."""
-        root = f"/run/colonnade/{self.tag}/"
-        found = {}
+        """HAProxy processes of this installation: pid to amphora id."""
+        root, known, found = f"/run/colonnade/{self.tag}/", self.amphorae_on_disk(), {}
         for proc in Path("/proc").glob("[0-9]*"):
             try:
                 if (proc / "comm").read_text().strip() == "haproxy":
                     where = os.readlink(proc / "cwd")
                     if where.startswith(root) and supervisor.started(int(proc.name)):
-                        found[int(proc.name)] = where
+                        number = where.removeprefix(root).partition("/")[0]
+                        found[int(proc.name)] = known.get(number, f"nobody, number {number}")
             except OSError:
                 continue
         return found
@@ -232,12 +260,18 @@ class Standalone:
     def haproxy_of(self, lb_id: str) -> int:
         """The one HAProxy process of a load balancer."""
         amphorae = self.admin().get(f"/load-balancer/v2/octavia/amphorae?loadbalancer_id={lb_id}")
-        (pid,) = (p for p, where in self.haproxies().items() if any(a["id"] in where for a in amphorae))
+        (pid,) = (p for p, owner in self.haproxies().items() if owner in {a["id"] for a in amphorae})
         return pid
 
     def namespaces(self) -> set[str]:
         """Names of this installation's namespaces."""
         return {line.split()[0] for line in run("ip", "netns").stdout.splitlines() if f"cln-{self.tag}-" in line}
+
+    def nothing_left_over(self) -> bool:
+        """True, or an AssertionError that lists what is there."""
+        left = self.left_over()
+        assert left == [], left
+        return True
 
     def left_over(self) -> list[str]:
         """What is on this machine beside what the API says; empty when all is well."""
@@ -248,10 +282,11 @@ class Standalone:
         spaces = {s for s in self.namespaces() if "-demo" not in s and not s.endswith("-fabric")}
         found += [f"namespace {s}" for s in spaces if not any(s.endswith(a[:13]) for a in amphorae)]
         found += [f"no namespace of {a}" for a in amphorae if not any(s.endswith(a[:13]) for s in spaces)]
-        found += [f"process {p}" for p, where in self.haproxies().items() if not any(a in where for a in amphorae)]
-        homes = (self.state / "agent" / "amphorae", Path("/run/colonnade", self.tag))
-        folders = {p.name for home in homes for p in home.glob("????????-????-*")}
-        found += [f"directory {f}" for f in folders if f not in amphorae]
+        found += [f"process {p} of {owner}" for p, owner in self.haproxies().items() if owner not in amphorae]
+        kept = self.amphorae_on_disk()
+        found += [f"directory of {a}" for a in kept.values() if a not in amphorae]
+        folders = Path("/run/colonnade", self.tag).glob("[0-9]*")
+        found += [f"directory {f}" for f in folders if f.name not in kept]
         ports = admin.get("/network/v2.0/ports")
         for port in ports:
             named = port["name"].startswith("octavia-lb-")
@@ -296,6 +331,11 @@ def installation(*options: str) -> Iterator[Standalone]:
         shutil.rmtree(made.state, ignore_errors=True)
 
 
+class _QuietServer(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A health check that hangs up is no error."""
+
+
 class WebServer:
     """A member under the test's control, on an address of this machine."""
 
@@ -324,7 +364,7 @@ class WebServer:
             def log_message(self, format: str, *args: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer((address, 0), Handler)
+        self._server = _QuietServer((address, 0), Handler)
         self._server.daemon_threads = True
         self.address, self.port = address, self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()

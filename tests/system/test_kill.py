@@ -63,7 +63,7 @@ def test_a_killed_program_leaves_nothing_undone(standalone: Standalone, api: Api
         seen = users.turns
         eventually(lambda: users.turns >= seen + 2, 30)
     assert users.wrong == []
-    eventually(lambda: standalone.left_over() == [], 90, every=0.5)
+    eventually(standalone.nothing_left_over, 90, every=0.5)
     for lb in api.get("lbaas/loadbalancers"):
         eventually(lambda lb=lb: None not in bodies(lb["vip_address"], 4), 20)
     if program == "keeper":

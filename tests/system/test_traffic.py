@@ -125,7 +125,7 @@ def test_failover_replaces_the_amphora(standalone: Standalone, api: Api) -> None
         api.until_active(lb_id)
         eventually(lambda: [a["id"] for a in api.get(path)] != [old["id"]] and len(api.get(path)) == 1)
     assert len(failed) <= 2  # what was in flight
-    eventually(lambda: standalone.left_over() == [], 20)
+    eventually(standalone.nothing_left_over, 20)
 
 
 def _alive(pid: int) -> bool:

@@ -75,9 +75,9 @@ def _serves_two_members(address: str) -> None:
 @pytest.mark.parametrize("cloud", ["colonnade", "colonnade-noauth"])
 def test_the_guide_works_step_by_step(standalone: Standalone, cloud: str) -> None:
     _follow_the_guide(standalone, cloud, waiting=True)
-    eventually(lambda: standalone.left_over() == [], 30)
+    eventually(standalone.nothing_left_over, 30)
 
 
 def test_the_guide_works_pasted_without_waiting(standalone: Standalone) -> None:
     _follow_the_guide(standalone, "colonnade", waiting=False)
-    eventually(lambda: standalone.left_over() == [], 30)
+    eventually(standalone.nothing_left_over, 30)
