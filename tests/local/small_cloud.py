@@ -152,4 +152,4 @@ def serving(cloud: Cloud) -> Iterator[int]:
         yield server.effective_port
     finally:
         server.close()
-        thread.join(5)
+        thread.join(1)

@@ -64,7 +64,8 @@ def test_filters(admin: Client, query: str, names: list[str]) -> None:
 @pytest.mark.usefixtures("amphorae")
 @pytest.mark.parametrize(
     ("version", "has", "has_not"),
-    [("2.1", "OS-EXT-STS:vm_state", "locked"), ("2.26", "tags", "locked_reason"), ("2.96", "pinned_availability_zone", "x")],
+    [("2.1", "OS-EXT-STS:vm_state", "locked"), ("2.26", "tags", "locked_reason"),
+     ("2.96", "pinned_availability_zone", "x")],
 )  # fmt: skip
 def test_microversions(admin: Client, version: str, has: str, has_not: str) -> None:
     reply = admin.ask("GET", f"{SERVERS}/a1", OpenStack_API_Version=f"compute {version}")
