@@ -4,7 +4,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from standalone import ROOT, Standalone, bodies, fetch, installation, run
+from standalone import ROOT, Api, Standalone, bodies, fetch, installation, run
 from support import eventually
 
 from colonnade import supervisor
@@ -75,6 +75,22 @@ def test_secrets_are_for_their_owner_only(standalone: Standalone) -> None:
 def test_the_api_listens_on_loopback_only(standalone: Standalone) -> None:
     listening = [line.split()[3] for line in run("ss", "-Hlnt").stdout.splitlines()]
     assert [a for a in listening if a.endswith(f":{standalone.port}")] == [f"127.0.0.1:{standalone.port}"]
+
+
+def test_own_settings_reach_the_programs_and_stay_out_when_left_out(tmp_path: Path) -> None:
+    own = tmp_path / "own.conf"
+    own.write_text("[api_settings]\npagination_max_limit = 2\n")
+    with installation("--noauth", "--config", str(own)) as made:
+        api = made.admin()
+        for n in range(3):
+            api.create(f"own-{n}", [])
+        assert len(api.get("lbaas/loadbalancers")) == 2
+        made.stop()
+        made.options = ()
+        made.start()
+        assert len(made.admin().get("lbaas/loadbalancers")) == 3
+        assert api.ask("GET", "lbaas/loadbalancers").status == 200
+        assert Api(made.port).ask("GET", "lbaas/loadbalancers").status == 401  # --noauth was left out, too
 
 
 def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
