@@ -215,6 +215,13 @@ class World:
             ids = list(conn.execute(select(tables.load_balancer.c.id)).scalars())
             return list(rows.trees(conn, ids).values())
 
+    def vips(self) -> list[Any]:
+        """(id, VIP, whether it is to be deleted) of every load balancer."""
+        balancer, ledger = tables.load_balancer, tables.work
+        query = select(balancer.c.id, balancer.c.vip_address, ledger.c.delete_wanted)
+        with self.store.read() as conn:
+            return list(conn.execute(query.join(ledger, ledger.c.subject == balancer.c.id)))
+
     def ledger(self, subject: str) -> Any:
         with self.store.read() as conn:
             return conn.execute(select(tables.work).where(tables.work.c.subject == subject)).one()
