@@ -111,13 +111,13 @@ def test_a_load_balancer_the_ledger_does_not_know_is_brought_to_the_loop(world: 
 
 def test_old_events_go_and_the_newest_stay_up_to_a_number() -> None:
     few = dataclasses.replace(SETTINGS, house_keeping=HouseKeeping(events_kept=10, event_expiry_age_s=100))
-    with a_world(few) as world, world.store.write() as conn:
-        for n in range(2500):
-            events.add(conn, "old", "p", n / 1000, "did", ("loadbalancer", "old"), f"{n}")
-        for n in range(30):
-            events.add(conn, "busy", "p", world.clock.at, "did", ("loadbalancer", "busy"), f"{n}")
-        events.add(conn, "calm", "p", world.clock.at, "did", ("loadbalancer", "calm"), "0")
-        conn.commit()
+    with a_world(few) as world:
+        with world.store.write() as conn:
+            for n in range(2500):
+                events.add(conn, "old", "p", n / 1000, "did", ("loadbalancer", "old"), f"{n}")
+            for n in range(30):
+                events.add(conn, "busy", "p", world.clock.at, "did", ("loadbalancer", "busy"), f"{n}")
+            events.add(conn, "calm", "p", world.clock.at, "did", ("loadbalancer", "calm"), "0")
         keeper = world.keeper()
         keeper.sweep()
         assert world.story("old") == []

@@ -1,5 +1,7 @@
 """What a load balancer's owner sees of the loop, one story at a time."""
 
+import threading
+
 import pytest
 
 from colonnade.drivers.fake import FakeFabric
@@ -550,3 +552,33 @@ def test_events_are_told_in_words_without_secrets(world: World) -> None:
     assert all(key not in sentence for _, sentence in world.story(lb))
     with world.store.read() as conn:
         assert not events.crowded(conn, 10)
+
+
+def test_what_a_worker_did_after_losing_its_lease_is_looked_at_again(world: World) -> None:
+    lb, late, other = world.create(), world.worker(), world.worker()
+    moments = iter(range(1))
+
+    def stall(effect: str, moment: str) -> None:
+        if (effect, moment) == ("push", "before") and next(moments, None) is not None:
+            world.clock.at += 31
+            world.change(lb, name="newer")
+            assert other.turn(lb)
+            assert world.ledger(lb).due_at is None
+
+    world.cloud.trouble = stall
+    late.turn(lb)  # its push of the older bundle arrives last
+    assert late.numbers["lost"] == 1
+    world.settle(other)
+    assert world.cloud.places[world.tree(lb).amphorae[0].id].bundle.files["haproxy.cfg"].startswith("newer")
+    world.assert_matches()
+
+
+def test_a_worker_that_is_to_stop_puts_its_load_balancer_back(world: World) -> None:
+    lb, worker, stop = world.create(), world.worker(), threading.Event()
+    stop.set()
+    worker.run(stop)
+    worker.turn(lb)
+    assert world.ledger(lb).owner is None
+    assert world.ledger(lb).due_at <= world.clock.at
+    world.settle(world.worker())
+    world.assert_matches()
