@@ -10,6 +10,7 @@ import configparser
 import contextlib
 import errno
 import fcntl
+import hashlib
 import ipaddress
 import itertools
 import json
@@ -59,6 +60,9 @@ def main() -> int:
             start(args)
         else:
             stop(args.state.absolute(), args.purge)
+    except KeyboardInterrupt:
+        sys.stderr.write("\ntry: interrupted; what was begun goes on. --stop stops it.\n")
+        return 130
     except Refused as e:
         sys.stderr.write(f"try: {e}\n")
         return 1
@@ -89,8 +93,13 @@ class _Parser(argparse.ArgumentParser):
 
 def start(args: argparse.Namespace) -> None:
     """Start the installation, wait until it is ready, print how to use it. One that runs is left as it is."""
-    began = time.monotonic()
     state: Path = args.state.absolute()
+    with _alone(state):
+        _start(state, args)
+
+
+def _start(state: Path, args: argparse.Namespace) -> None:
+    began = time.monotonic()
     if _running(state):
         print(f"Already running on {state}; nothing was changed (to change options, --stop it first).")
         _print_usage(state)
@@ -133,6 +142,11 @@ def stop(state: Path, purge: bool) -> None:
     if not (state / "etc" / "colonnade.conf").exists():
         print(f"There is no installation in {state}.")
         return
+    with _alone(state):
+        _stop(state, purge)
+
+
+def _stop(state: Path, purge: bool) -> None:
     run_dir = state / "run"
     supervisor.end(run_dir / "keeper.pid", _STOP_S, supervisor.TEAR_DOWN)
     supervisor.end(run_dir / "up.pid", _STOP_S)  # ended with the keeper, unless that had been killed
@@ -150,6 +164,16 @@ def stop(state: Path, purge: bool) -> None:
                 (_SLOTS / str(place.slot)).unlink(missing_ok=True)
             shutil.rmtree(state)
     print(f"Stopped.{' Its state was removed.' if purge else f' Its state stays in {state}.'}")
+
+
+@contextlib.contextmanager
+def _alone(state: Path) -> Iterator[None]:
+    """One start or stop of an installation at a time; a second one waits."""
+    _SLOTS.mkdir(parents=True, exist_ok=True)
+    name = hashlib.sha256(os.fsencode(state)).hexdigest()[:16]
+    with (_SLOTS / f".{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _running(state: Path) -> bool:
@@ -171,6 +195,14 @@ def _check_reachable(state: Path) -> None:
     """The programs that are not root must get into the state directory."""
     if re.search(r"\s", str(state)):
         raise Refused(f"the state directory may not have blanks in its name: {state}")
+    if state.exists() and not state.is_dir():
+        raise Refused(f"{state} is a file: choose another --state.")
+    if (
+        state.exists()
+        and not (state / "etc" / "colonnade.conf").exists()
+        and {p.name for p in state.iterdir()} - {"etc"}
+    ):
+        raise Refused(f"{state} holds something else already: choose an empty or a new directory for --state.")
     for parent in state.parents:
         if parent.exists() and not parent.stat().st_mode & stat.S_IXOTH:
             raise Refused(f"user {supervisor.USER} cannot enter {parent}: choose another --state, or chmod o+x it.")

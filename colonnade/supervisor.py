@@ -66,6 +66,10 @@ def run(config_files: list[str], demo: bool) -> int:
     if done.returncode:
         return done.returncode
     facts = Facts(**json.loads(done.stdout))
+    try:
+        pwd.getpwnam(USER)
+    except KeyError:
+        return _fail(f"there is no user {USER}: ./try makes it, or useradd --system {USER}.")
     _make_directories(facts)
     run_dir = Path(facts.state, "run")
     lock = os.open(run_dir / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -1,10 +1,11 @@
 """./try itself: again, beside another, with wrong words, and what --stop leaves."""
 
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
-from standalone import ROOT, Api, Standalone, bodies, fetch, installation, run
+from standalone import ROOT, Api, Standalone, bodies, fetch, free_port, installation, run
 from support import eventually
 
 from colonnade import supervisor
@@ -110,6 +111,33 @@ def test_wrong_words_are_refused_in_a_sentence(words: tuple[str, ...]) -> None:
     assert 0 < len(done.stderr.splitlines()) <= 3
     assert "Traceback" not in done.stderr
     assert not Path("/tmp/cln-words").exists()
+
+
+def test_a_directory_that_holds_something_else_is_left_alone() -> None:
+    home = Path("/tmp/cln-home")
+    home.mkdir(exist_ok=True)
+    (home / "letter.txt").write_text("dear")
+    before = home.stat()
+    try:
+        done = run(str(ROOT / "try"), "--state", str(home), "--port", str(free_port()), check=False)
+        assert done.returncode == 1
+        assert "something else" in done.stderr
+        assert "no installation" in run(str(ROOT / "try"), "--stop", "--purge", "--state", str(home)).stdout
+        assert (home / "letter.txt").read_text() == "dear"
+        assert home.stat().st_mode == before.st_mode
+    finally:
+        (home / "letter.txt").unlink()
+        home.rmdir()
+
+
+def test_two_starts_at_once_make_one_installation() -> None:
+    with installation() as made:
+        made.stop()
+        words = [str(ROOT / "try"), "--state", str(made.state), "--port", str(made.port)]
+        starts = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+        said = [p.communicate()[0] for p in starts]
+        assert [p.returncode for p in starts] == [0, 0]
+        assert sorted("Already running" in s for s in said) == [False, True]
 
 
 def test_a_used_port_is_refused_in_a_sentence(standalone: Standalone) -> None:
