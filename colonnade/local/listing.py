@@ -29,6 +29,7 @@ class Collection:
     tests: Mapping[str, Test] = field(default_factory=dict)  # filters that are no plain comparison
     ignored: frozenset[str] = frozenset()  # asked for by clients, and true of every item
     narrowed: tuple[str, ...] = ("id", "name")  # keys that are columns and worth an index
+    conditions: Mapping[str, Callable[[list[str]], ColumnElement[bool]]] = field(default_factory=dict)  # more of such
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,8 @@ class Query:
 
     def narrow(self, collection: Collection, table: Table) -> list[ColumnElement[bool]]:
         """Conditions that leave out rows which the filters would leave out anyway."""
-        return [table.c[k].in_(self.filters[k]) for k in collection.narrowed if k in self.filters]
+        plain = [table.c[k].in_(self.filters[k]) for k in collection.narrowed if k in self.filters]
+        return plain + [make(self.filters[k]) for k, make in collection.conditions.items() if k in self.filters]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +70,9 @@ def understand(req: falcon.Request, collection: Collection, url: str) -> Query:
     if "tenant_id" in given and "project_id" in collection.keys:
         given["project_id"] = given.pop("tenant_id")
     filters = {k: v for k, v in given.items() if k not in _CONTROLS and k not in collection.ignored}
-    for name in filters:
+    for name, values in filters.items():
+        if any("\0" in v for v in values):
+            raise Invalid(f"'{name}' has a value with a NUL in it.")
         if name not in collection.keys and name not in collection.tests:
             raise Invalid(f"'{name}' is not a filter of {collection.plural}.")
     return Query(
@@ -145,11 +149,11 @@ def same(value: Any, text: str) -> bool:  # noqa: ANN401 - a JSON value
         case list():
             return any(same(v, text) for v in value)
         case str():
-            return value == text or (":" in value and (value.lower() == text.lower() or value == _normal(text)))
+            return value == text or (":" in value and (value.lower() == text.lower() or value == normal(text)))
     return str(value) == text
 
 
-def _normal(text: str) -> str | None:
+def normal(text: str) -> str | None:
     """An IPv6 address or network in the form that replies have."""
     try:
         return str(ip_network(text) if "/" in text else ip_address(text))

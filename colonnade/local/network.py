@@ -5,7 +5,6 @@ The ids of VIP and amphora ports follow from their names, so that two who make t
 
 import uuid
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Select, insert, select
@@ -111,11 +110,10 @@ class LocalNetwork:
         with self._store.read() as conn:
             return _read(conn, _ports().where(mine))
 
-    def made(self, before: datetime) -> list[NetworkPort]:
-        """All ports that ensure_vip and ensure_plugged made before then (naive UTC): for finding orphans."""
-        ours = local_port.c.device_owner.in_((VIP_OWNER, AMPHORA_OWNER)) & (local_port.c.created_at < before)
+    def ours(self) -> list[NetworkPort]:
+        """All ports that ensure_vip and ensure_plugged ever made and that still exist: for finding orphans."""
         with self._store.read() as conn:
-            return _read(conn, _ports().where(ours))
+            return _read(conn, _ports().where(local_port.c.device_owner.in_((VIP_OWNER, AMPHORA_OWNER))))
 
     def release(self, port_id: str) -> None:
         """Remove the port; one that is gone already is success. Its floating IPs lead nowhere then."""

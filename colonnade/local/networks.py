@@ -247,15 +247,14 @@ def ip_network_version(cidr: str) -> int:
 
 def _default_gateway(cidr: addresses.Range, given: Json) -> addresses.Address:
     """The first address outside the pools that were given, as a rule the first of the subnet."""
-    pools = [
-        (int(addresses.parse_address("allocation_pools", p.get("start"))),
-         int(addresses.parse_address("allocation_pools", p.get("end"))))
-        for p in given.get("allocation_pools", [])
-    ]  # fmt: skip
+    spans = [
+        [addresses.parse_address("allocation_pools", pool.get(k)) for k in ("start", "end")]
+        for pool in given.get("allocation_pools", [])
+    ]
     candidate = addresses.default_gateway(cidr)
-    for start, end in sorted(pools):
-        if start <= int(candidate) <= end and addresses.usable(cidr, candidate + (end - int(candidate) + 1)):
-            candidate = candidate + (end - int(candidate) + 1)
+    for start, end in sorted((int(a), int(b)) for a, b in spans if addresses.usable(cidr, a) and b in cidr):
+        after = candidate + (end - int(candidate) + 1) if start <= int(candidate) <= end else candidate
+        candidate = after if addresses.usable(cidr, after) else candidate
     return candidate
 
 

@@ -1,10 +1,11 @@
 """Ports and floating IPs: addresses in use, and which floating address leads to which of them."""
 
 import secrets
+from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
 from typing import Any, ClassVar
 
-from sqlalchemy import ColumnElement, Connection, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, delete, insert, or_, select, true, update
 
 from colonnade.local import addresses
 from colonnade.local.attributes import COMMON, Attribute, objects, only, optional, text
@@ -19,7 +20,7 @@ from colonnade.local.faults import (
     ServicePortInUse,
 )  # fmt: skip
 from colonnade.local.kinds import Kind, change, find, may_change, new_row, shared_fields
-from colonnade.local.listing import Collection, same, tests_of_tags
+from colonnade.local.listing import Collection, normal, same, tests_of_tags
 from colonnade.local.networks import Networks
 from colonnade.model import Caller
 from colonnade.store import work
@@ -83,6 +84,10 @@ class Ports(Kind):
             "security_groups": lambda _item, _values: False,
         },
         narrowed=("id", "name", "network_id", "device_id", "device_owner", "project_id"),
+        conditions={
+            "fixed_ips": lambda values: _with_address(v.partition("=")[::2] for v in values),
+            "ip_address": lambda values: _with_address(("ip_address", v) for v in values),
+        },
     )  # fmt: skip
 
     def items(self, conn: Connection, caller: Caller, where: list[ColumnElement[bool]]) -> list[Json]:
@@ -156,6 +161,13 @@ def _holds(item: Json, wanted: str) -> bool:
     if key not in ("ip_address", "subnet_id"):
         raise InvalidInput("fixed_ips: ip_address=… or subnet_id=… are its filters.")
     return any(same(ip[key], value) for ip in item["fixed_ips"])
+
+
+def _with_address(wanted: Iterable[tuple[str, ...]]) -> ColumnElement[bool]:
+    """Ports that have one of these addresses; all ports when none is named."""
+    texts = {normal(value) or value for key, value in wanted if key == "ip_address"}
+    holders = select(local_address.c.owner_id).where(local_address.c.address.in_(texts))
+    return local_port.c.id.in_(holders) if texts else true()
 
 
 def _check_device(given: Json, caller: Caller) -> None:

@@ -11,7 +11,7 @@ import falcon
 import orjson
 from sqlalchemy import exc
 
-from colonnade.errors import ApiError, Busy, Invalid
+from colonnade.errors import ApiError, Busy, Invalid, NotFound
 from colonnade.local.faults import MethodNotAllowed, TooManyAttempts
 from colonnade.local.identity import Identity
 from colonnade.model import Caller
@@ -52,6 +52,8 @@ class _Gate:
         outside = req.prefix.removesuffix(service.prefix)
         req.context.base = service.base_uri.rstrip("/") or outside
         req.context.root = req.context.base + service.prefix
+        if "\0" in req.path:
+            raise NotFound("There is nothing of that name.")
         if req.path.rstrip("/") not in service.open_paths:
             token = req.get_header("X-Auth-Token")
             req.context.caller = service.identity.admit(token, req.env.get("REMOTE_ADDR", ""))

@@ -5,7 +5,6 @@ import threading
 import pytest
 from small_cloud import Client, Cloud
 
-from colonnade.clock import utc
 from colonnade.errors import Broken, Conflict, Invalid
 from colonnade.local.network import LocalNetwork
 from colonnade.model import NetworkPort, Subnet
@@ -47,7 +46,7 @@ def test_a_vip_with_an_address(cloud: Cloud, subnet: Subnet) -> None:
     for outside in ("10.65.0.9", "10.64.0.0", "10.64.255.255", "x"):
         with pytest.raises(Invalid):
             cloud.network.ensure_vip("other", "project", subnet, outside)
-    assert cloud.network.made(utc(2**32)) == [port]
+    assert cloud.network.ours() == [port]
 
 
 def test_a_full_subnet_is_broken_and_says_what_helps(cloud: Cloud, admin: Client) -> None:
@@ -130,9 +129,7 @@ def test_releasing_a_vip_lets_go_of_its_floating_ip(cloud: Cloud, admin: Client,
     assert (found["status"], found["port_id"]) == ("DOWN", None)
 
 
-def test_what_was_made_lately_is_not_taken_for_an_orphan(cloud: Cloud, subnet: Subnet) -> None:
-    before = utc(cloud.clock.now())
-    port = cloud.network.ensure_vip("lb", "p", subnet, None)
-    assert cloud.network.made(before) == []
-    cloud.clock.sleep(60)
-    assert cloud.network.made(utc(cloud.clock.now())) == [port]
+def test_ports_of_users_are_not_ours(cloud: Cloud, demo: Client, subnet: Subnet) -> None:
+    demo.make("port", network_id=subnet.network_id, name="octavia-lb-x", device_id="lb-x")
+    made = [cloud.network.ensure_vip("lb", "p", subnet, None), cloud.network.ensure_plugged("amp", [subnet])]
+    assert sorted(cloud.network.ours(), key=lambda p: p.id) == sorted(made, key=lambda p: p.id)
