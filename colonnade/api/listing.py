@@ -180,4 +180,4 @@ def base_uri(api: Api, req: falcon.Request) -> str:
     """Where this service answers, without a slash at the end. Forwarding headers are not believed: anyone may send
     them; behind a proxy api_base_uri says it."""
     base = api.settings.api_settings.api_base_uri.rstrip("/")
-    return base + req.app if base else req.prefix
+    return base + req.root_path if base else req.prefix

@@ -84,7 +84,8 @@ def _schemas() -> Json:
         schema = schemas[cls.__name__]
         schema["properties"] |= dict.fromkeys(links, _REFS)
         schema["required"] += links
-    schemas["LoadBalancerUpdate"]["properties"].pop("vip_address", None)
+    schemas["LoadBalancerCreate"]["anyOf"] = [{"required": [n]} for n in ("vip_subnet_id", "vip_network_id")]
+    schemas["PoolCreate"]["anyOf"] = [{"required": [n]} for n in ("loadbalancer_id", "listener_id")]
     schemas["Error"] = {
         "type": "object",
         "anyOf": [{"required": ["faultstring"]}, {"required": ["description"]}, {"required": ["error"]}],
@@ -155,7 +156,7 @@ def _crud(path: str, root: str, cls: type[Any]) -> typing.Iterator[tuple[str, Js
         "post": {**_reply(created, 201), "requestBody": _body(_root(root, f"{name}Create"))},
     }
     item: Json = {
-        "get": {**_reply(_root(root, name)), "parameters": [_argument("fields", {"type": "string"})]},
+        "get": _reply(_root(root, name)),
         "put": {**_reply(_root(root, name)), "requestBody": _body(_root(root, f"{name}Update"))},
         "delete": _done(204),
     }

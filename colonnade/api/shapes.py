@@ -226,7 +226,7 @@ def edge(hint: Any, name: str = "") -> Any:  # noqa: ANN401 - type expressions a
     if hint is str:
         return Annotated[str, AfterValidator(_text if name == "description" else _line)]
     if hint is int:
-        return Annotated[int, BeforeValidator(_no_bool), Interval(ge=0, le=2147483647)]
+        return Annotated[int, Interval(ge=0, le=2147483647), BeforeValidator(_no_bool)]
     if hint is float:
         return Annotated[float, BeforeValidator(_no_bool), AfterValidator(_http_version), _ONE_OF_TWO_VERSIONS]
     if dataclasses.is_dataclass(hint):
@@ -238,9 +238,7 @@ def _annotated(hint: Any, name: str) -> Any:  # noqa: ANN401
     notes = hint.__metadata__
     base = hint.__origin__
     made: list[Any] = []
-    if base is int:
-        made.append(BeforeValidator(_no_bool))
-    elif base is not str:
+    if base not in (int, str):
         base = edge(base, name)
     for note in notes:
         match note:
@@ -254,8 +252,11 @@ def _annotated(hint: Any, name: str) -> Any:  # noqa: ANN401
                 pass
             case _:
                 made.append(note)
+    if base is int:
+        made.append(BeforeValidator(_no_bool))  # last, or pydantic forgets the limits in the JSON schema
     if base is str and not any(isinstance(n, Matches | IpAddress | Cidr) for n in notes):
-        made.append(AfterValidator(_text if name == "description" else _line))
+        longest = next((n.max_length for n in notes if isinstance(n, MaxLen)), 64)
+        made += [AfterValidator(_text if name == "description" else _line), _schema_of_line(longest)]
     return Annotated[base, *made] if made else base
 
 
@@ -269,6 +270,11 @@ def _schema_of(note: Any) -> WithJsonSchema:  # noqa: ANN401
             return WithJsonSchema({"anyOf": [{"type": "string", "format": f} for f in ("ipv4", "ipv6")]})
         case _:
             return WithJsonSchema({"type": "string", "examples": ["10.0.0.0/24", "2001:db8::/32"]})
+
+
+def _schema_of_line(longest: int) -> WithJsonSchema:
+    pattern = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
+    return WithJsonSchema({"type": "string", "maxLength": longest, "pattern": pattern})
 
 
 _ONE_OF_TWO_VERSIONS = WithJsonSchema({"type": "number", "enum": [1.0, 1.1]})

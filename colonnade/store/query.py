@@ -31,6 +31,7 @@ from sqlalchemy import (
     not_,
     or_,
     select,
+    type_coerce,
     union_all,
 )  # fmt: skip
 
@@ -164,21 +165,26 @@ def amphora_of_project(project_id: str) -> ColumnElement[bool]:
 _ids: BindParameter[Any] = bindparam("ids", expanding=True)
 _l, _p, _m, _h = tables.listener.c, tables.pool.c, tables.member.c, tables.health_monitor.c
 
+
+def _age(columns: Any) -> ColumnElement[Any]:  # noqa: ANN401 - a table's columns
+    return type_coerce(columns.created_at, Integer).label("age")  # only sorted by: not parsed as a time
+
+
 _LOAD_BALANCER_LINKS = union_all(
-    select(literal("listeners").label("what"), _l.loadbalancer_id.label("of"), _l.id, _l.created_at).where(
+    select(literal("listeners").label("what"), _l.loadbalancer_id.label("of"), _l.id, _age(_l)).where(
         _l.loadbalancer_id.in_(_ids)
     ),
-    select(literal("pools"), _p.loadbalancer_id, _p.id, _p.created_at).where(_p.loadbalancer_id.in_(_ids)),
-).order_by("created_at", "id")
+    select(literal("pools"), _p.loadbalancer_id, _p.id, _age(_p)).where(_p.loadbalancer_id.in_(_ids)),
+).order_by("age", "id")
 
 _POOL_LINKS = union_all(
-    select(literal("listeners").label("what"), _l.default_pool_id.label("of"), _l.id, _l.created_at).where(
+    select(literal("listeners").label("what"), _l.default_pool_id.label("of"), _l.id, _age(_l)).where(
         _l.default_pool_id.in_(_ids)
     ),
-    select(literal("members"), _m.pool_id, _m.id, _m.created_at).where(_m.pool_id.in_(_ids)),
+    select(literal("members"), _m.pool_id, _m.id, _age(_m)).where(_m.pool_id.in_(_ids)),
     # A monitor on its way out comes first, so that its successor is the one that stays.
-    select(literal("healthmonitor"), _h.pool_id, _h.id, _h.created_at).where(_h.pool_id.in_(_ids)),
-).order_by("created_at", "id")
+    select(literal("healthmonitor"), _h.pool_id, _h.id, _age(_h)).where(_h.pool_id.in_(_ids)),
+).order_by("age", "id")
 
 Links = dict[tuple[str, str], list[dict[str, str]]]  # (what, of whom) -> [{"id": ...}, ...]
 
@@ -249,8 +255,9 @@ def load_balancer_statistics(conn: Connection, lb_id: str) -> dict[str, int]:
 
 def amphora_statistics(conn: Connection, amphora_id: str) -> list[dict[str, Any]]:
     """One row for each listener that the amphora served."""
-    rows = conn.execute(_BY_AMPHORA, {"id": amphora_id}).mappings()
-    return [{k: v if k.endswith("_id") else int(v) for k, v in row.items()} for row in rows]
+    names = ("listener_id", "loadbalancer_id", *_COUNTERS, "active_connections")
+    rows = conn.execute(_BY_AMPHORA, {"id": amphora_id})
+    return [{k: v if k.endswith("_id") else int(v) for k, v in zip(names, row, strict=True)} for row in rows]
 
 
 def load_balancer_events(conn: Connection, lb_id: str, limit: int | None, before: int | None) -> Sequence[Any]:

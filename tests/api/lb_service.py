@@ -7,12 +7,12 @@ from typing import Any
 import falcon.testing
 from sqlalchemy import delete, update
 
-from colonnade.api.app import make_lb_app
+from colonnade.api.app import Prefixes, make_lb_app
 from colonnade.drivers.doorbell import MemoryDoorbell
 from colonnade.drivers.fake import Cloud
 from colonnade.errors import Unauthorized
 from colonnade.model import Caller, Subnet
-from colonnade.settings import ApiSettings, Settings
+from colonnade.settings import Settings
 from colonnade.store import tables
 from colonnade.store.store import Store
 from colonnade.types import Json
@@ -74,19 +74,20 @@ class Service:
         """The application anew, with other settings."""
         section = dataclasses.replace(self.settings.api_settings, **api_settings)
         self.settings = dataclasses.replace(self.settings, api_settings=section)
-        self.wsgi = make_lb_app(
+        alone = make_lb_app(
             settings=self.settings, store=self.store, network=self.cloud, doorbell=self.doorbell, clock=self.clock,
             identity=People(),
         )  # fmt: skip
+        self.wsgi = Prefixes({"/load-balancer": alone}, alone)
         self.client = falcon.testing.TestClient(self.wsgi)
 
-    def send(self, method: str, path: str, body: Any = None, *, by: str | None = "alice", **more: Any) -> Any:
+    def send(self, method: str, path: str, document: Any = None, *, by: str | None = "alice", **more: Any) -> Any:
         """Any request; ``path`` below /v2/lbaas unless it begins with a slash."""
         headers = {"X-Auth-Token": by} if by else {}
         headers |= more.pop("headers", {})
         path = path if path.startswith("/") else f"/v2/lbaas/{path}"
-        if body is not None:
-            more["json"] = body
+        if document is not None:
+            more["json"] = document
         return self.client.simulate_request(method, path, headers=headers, **more)
 
     def get(self, path: str, *, by: str = "alice", expect: int = 200) -> Any:

@@ -1,0 +1,95 @@
+"""Requests made by chance from the served OpenAPI document: nothing the API answers is a server error, and what it
+answers is what the document says. Bounded to about a minute."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
+from hypothesis.strategies import booleans
+from lb_service import Service
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+    unsupported_method,
+)  # fmt: skip
+
+from colonnade.api import openapi
+from colonnade.store import schema as tables_of
+from colonnade.store.store import Store
+
+EXAMPLES = int(os.environ.get("COLONNADE_EXAMPLES", "10"))
+_CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance,
+           unsupported_method]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """One service for all requests."""
+    url = f"sqlite:///{Path(tmp_path_factory.mktemp('fuzzed')) / 'db.sqlite'}"
+    tables_of.upgrade(url)
+    store = Store(url)
+    service = Service(store)
+    yield service
+    store.close()
+
+
+class Made:
+    """A load balancer with one of each, for requests to meet."""
+
+    def __init__(self, service: Service) -> None:
+        lb = service.load_balancer(by="admin", project_id="alice-project", name="one")
+        pool = service.pool(lb)
+        listener = service.listener(lb, default_pool_id=pool["id"])
+        self.ids = {
+            "loadbalancer_id": lb["id"], "pool_id": pool["id"], "default_pool_id": pool["id"],
+            "listener_id": listener["id"], "vip_subnet_id": service.subnet.id, "subnet_id": service.subnet.id,
+            "loadbalancers": lb["id"], "listeners": listener["id"], "pools": pool["id"],
+            "members": service.member(pool)["id"], "healthmonitors": service.monitor(pool)["id"],
+        }  # fmt: skip
+
+    def name_in(self, case: Any) -> None:
+        """Put real ids where the request has ids."""
+        parameters = case.path_parameters if isinstance(case.path_parameters, dict) else {}
+        parts = case.operation.path.split("/")
+        for name in parameters:
+            parameters[name] = self.ids.get(parts[parts.index("{%s}" % name) - 1], parameters[name])
+        for inner in case.body.values() if isinstance(case.body, dict) else ():
+            if isinstance(inner, dict):
+                inner.update({k: v for k, v in self.ids.items() if k in inner})
+                if "vip_port_id" in inner or "vip_network_id" in inner:
+                    inner.update(vip_port_id=None, vip_network_id=None)
+
+
+def _operations() -> list[Any]:
+    schema = schemathesis.openapi.from_dict(openapi.document())
+    return [result.ok() for result in schema.get_all_operations()]
+
+
+@pytest.mark.parametrize("mode", list(schemathesis.GenerationMode), ids=lambda m: m.value)
+@pytest.mark.parametrize("operation", _operations(), ids=lambda o: o.label)
+def test_no_request_breaks_the_server(operation: Any, mode: Any, fuzzed: Service) -> None:
+    schema = schemathesis.openapi.from_wsgi("/load-balancer/openapi.json", fuzzed.wsgi)
+    schema.config.generation.update(with_security_parameters=False)
+    made = Made(fuzzed)
+
+    @settings(
+        max_examples=EXAMPLES, deadline=None, derandomize=True, phases=(Phase.explicit, Phase.generate),
+        database=None, suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(case=schema[operation.path][operation.method].as_strategy(generation_mode=mode), real=booleans())
+    def run(case: Any, real: bool) -> None:
+        if real:
+            made.name_in(case)
+        response = case.call(headers={"X-Auth-Token": "admin"})
+        case.validate_response(response, checks=_CHECKS)
+
+    try:
+        run()
+    except Unsatisfiable:
+        assert mode is schemathesis.GenerationMode.NEGATIVE, "no request fits the document"
