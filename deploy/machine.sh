@@ -109,7 +109,7 @@ _fill() {
     ) && return
     say "uv could not do it: using pip."
   fi
-  "$dir/bin/pip" install --quiet --require-hashes -r "$lock" >&2
+  "$dir/bin/pip" install -qq --require-hashes -r "$lock" >&2
 }
 
 # pip's configuration (mirrors, certificates) in uv's words: uv does not read it. What is set for uv already stays.
