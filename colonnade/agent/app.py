@@ -223,9 +223,14 @@ def _body(environ: "WSGIEnvironment") -> Any:  # noqa: ANN401 - JSON
 def _serve(here: Installation, host: Host, group: str, stop: threading.Event) -> None:
     listening = _listen(here.socket, group)
     server = waitress.server.create_server(
-        Api(host), sockets=[listening], threads=_THREADS, max_request_body_size=_LARGEST_BODY, ident="",
+        Api(host),
+        sockets=[listening],
+        threads=_THREADS,
+        max_request_body_size=_LARGEST_BODY,
+        ident="",
         channel_timeout=3600,
-    )  # fmt: skip
+        asyncore_use_poll=True,  # select() ends at descriptor 1023, which some 170 amphorae reach
+    )
     worker = threading.Thread(target=server.run, name="http", daemon=True)
     worker.start()
     log.info("the agent answers on %s", here.socket)

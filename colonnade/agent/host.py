@@ -20,6 +20,8 @@ from colonnade.agent.refused import Refused
 log = logging.getLogger(__name__)
 _FORWARD = RUN / "forwarding"
 _IPV4 = Path("/proc/sys/net/ipv4/ip_forward")
+# The kernel's table of neighbours is one for all namespaces; its 1024 places are taken by some 300 amphorae.
+_NEIGHBOURS = {"gc_thresh1": 4096, "gc_thresh2": 8192, "gc_thresh3": 16384}
 _IPV6 = Path("/proc/sys/net/ipv6/conf/all/forwarding")
 
 
@@ -34,9 +36,14 @@ def connect(here: Installation, host: Netlink, fabric: Netlink) -> None:
     near, far = host.links()[here.uplink].index, fabric.links()["uplink"].index
     fabric.bring_up("uplink")
     for ours, theirs in zip(here.host_addresses, here.fabric_addresses, strict=True):
-        host.add_address(near, ours)
-        fabric.add_address(far, theirs)
-        fabric.add_route(ip_network("0.0.0.0/0" if ours.version == 4 else "::/0"), via=ours.ip, link=far)
+        try:
+            host.add_address(near, ours)
+            fabric.add_address(far, theirs)
+            fabric.add_route(ip_network("0.0.0.0/0" if ours.version == 4 else "::/0"), via=ours.ip, link=far)
+        except OSError as e:
+            if ours.version == 4:
+                raise
+            log.warning("IPv6 is off on this host (%s): IPv6 VIPs are reached from their own networks only", e)
 
 
 def route(here: Installation, host: Netlink, subnets: Iterable[Subnet]) -> None:
@@ -126,6 +133,12 @@ def _switch_on() -> dict[str, str]:
                     before[str(path)] = "1"
                     path.write_text("2")
             _IPV6.write_text("1")
+    for family in ("ipv4", "ipv6"):
+        for threshold, value in _NEIGHBOURS.items():
+            path = Path(f"/proc/sys/net/{family}/neigh/default/{threshold}")
+            if path.exists() and int(path.read_text()) < value:
+                before[str(path)] = path.read_text().strip()
+                path.write_text(str(value))
     before = {str(_IPV4): _IPV4.read_text().strip(), **dict(reversed(before.items()))}
     if before[str(_IPV4)] == "0":
         _IPV4.write_text("1")

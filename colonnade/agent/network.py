@@ -126,7 +126,7 @@ class AmphoraNetwork:
         if namespaces.exists(self.namespace):
             self.ensure()
             for name in self._links.links():
-                if name != "lo":
+                if name.startswith("p"):  # kernels may put others there, which stay
                     self._links.remove_link(name)
         for held in (self._netlink, self._packets):
             if held:
