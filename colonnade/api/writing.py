@@ -1,6 +1,7 @@
 """One write: one transaction that raises the load balancer's generation, changes rows, and says what was asked for."""
 
 import dataclasses
+import logging
 import uuid
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -16,6 +17,8 @@ from colonnade.settings import Settings
 from colonnade.store import events, rows, tables, work
 from colonnade.store.store import Store
 from colonnade.types import Json
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,8 +50,7 @@ def change(api: Api, lb_id: str, decide: Callable[[Tree], Change], *, delete: bo
             raise Conflict(f"Load Balancer {lb_id} is immutable and cannot be updated.")
         asked = decide(before)
         _save(conn, before, asked, now)
-    api.doorbell.ring(lb_id)
-    return asked.tree
+    return _announced(api, asked)
 
 
 def create(api: Api, lb_id: str, decide: Callable[[Connection], Change]) -> Tree:
@@ -58,7 +60,13 @@ def create(api: Api, lb_id: str, decide: Callable[[Connection], Change]) -> Tree
         work.touch(conn, lb_id, now)
         asked = decide(conn)
         _save(conn, None, asked, now)
+    return _announced(api, asked)
+
+
+def _announced(api: Api, asked: Change) -> Tree:
+    lb_id = asked.tree.load_balancer.id
     api.doorbell.ring(lb_id)
+    log.info("asked", extra={"lb": lb_id, "sentence": asked.sentence})
     return asked.tree
 
 

@@ -24,7 +24,9 @@ def five(service: Service) -> Service:
     [
         ("", "abcde"), ("?name=c", "c"), ("?name=c&description=middle", "c"), ("?name=c&description=x", ""),
         ("?name=C%27%20OR%201=1", ""), ("?admin_state_up=True", "abcde"), ("?admin_state_up=false", ""),
-        ("?enabled=True", "abcde"), ("?provisioning_status=PENDING_CREATE", "abcde"), ("?provisioning_status=DELETED", ""),
+        ("?enabled=True", "abcde"),
+        ("?provisioning_status=PENDING_CREATE", "abcde"),
+        ("?provisioning_status=DELETED", ""),
         ("?project_id=alice-project", "abcde"), (f"?id={nobody_has()}", ""), ("?provider=amphora", "abcde"),
         ("?vip_network_id=none", ""), ("?created_at=2027-01-15T08:00:00", "a"), ("?tags=x", "ab"), ("?tags=x,y", "b"),
         ("?tags=x&tags=y", "b"), ("?tags-any=x,z", "abe"), ("?not-tags=x,y", "acde"), ("?not-tags-any=x,y", "de"),
@@ -44,8 +46,12 @@ def test_queries(five: Service, query: str, names: str) -> None:
         ("?unheard=1", "faultstring"), ("?tenant_id=x", "faultstring"), ("?name=a&name=b", "faultstring"),
         ("?admin_state_up=perhaps", "faultstring"), ("?sort=unheard", "faultstring"), ("?sort=tags", "faultstring"),
         (f"?marker={nobody_has()}", "faultstring"), ("?limit=some", "description"), ("?sort=name:up", "description"),
-        ("?sort_key=name&sort_dir=up", "description"), ("?listeners=x", "faultstring"), ("?limit=1&limit=2", "faultstring"),
-        ("?created_at=yesterday", "faultstring"), ("?incarnation=1", "faultstring"), ("?additional_vips=x", "faultstring"),
+        ("?sort_key=name&sort_dir=up", "description"),
+        ("?listeners=x", "faultstring"),
+        ("?limit=1&limit=2", "faultstring"),
+        ("?created_at=yesterday", "faultstring"),
+        ("?incarnation=1", "faultstring"),
+        ("?additional_vips=x", "faultstring"),
     ],
 )  # fmt: skip
 def test_wrong_queries(five: Service, query: str, form: str) -> None:

@@ -318,7 +318,8 @@ def test_statistics_are_sums_and_active_connections_are_of_now(made: Any) -> Non
     amphorae = [
         Amphora(id=nobody_has("1"), loadbalancer_id=lb_id, status=AmphoraStatus.ALLOCATED, role=Role.STANDALONE,
                 created_at=datetime(2026, 1, 1), heartbeat_key="secret"),
-        Amphora(id=nobody_has("2"), loadbalancer_id=lb_id, status=AmphoraStatus.DELETED, created_at=datetime(2026, 1, 1)),
+        Amphora(id=nobody_has("2"), loadbalancer_id=lb_id, status=AmphoraStatus.DELETED,
+                created_at=datetime(2026, 1, 1)),
     ]  # fmt: skip
     assert made.get(f"loadbalancers/{lb_id}/stats")["stats"] == dict.fromkeys(STATS, 0)
     with made.store.write() as conn:

@@ -58,7 +58,7 @@ class Made:
         parameters = case.path_parameters if isinstance(case.path_parameters, dict) else {}
         parts = case.operation.path.split("/")
         for name in parameters:
-            parameters[name] = self.ids.get(parts[parts.index("{%s}" % name) - 1], parameters[name])
+            parameters[name] = self.ids.get(parts[parts.index(f"{{{name}}}") - 1], parameters[name])
         for inner in case.body.values() if isinstance(case.body, dict) else ():
             if isinstance(inner, dict):
                 inner.update({k: v for k, v in self.ids.items() if k in inner})
