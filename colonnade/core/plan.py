@@ -97,9 +97,9 @@ def _bring_up(want: Desired, amphora: Place) -> Iterator[Step]:
     if not amphora.there:
         yield Boot(amphora.seat, amphora.id)
         return
-    missing = [n for n, subnets in sorted(want.networks.items()) if not subnets <= amphora.networks.get(n, Subnets())]
-    if missing:
-        yield from (Plug(amphora.id, n) for n in missing)
+    unplugged = [n for n, subnets in sorted(want.networks.items()) if subnets != amphora.networks.get(n)]
+    if unplugged:
+        yield from (Plug(amphora.id, n) for n in unplugged)
         return
     wanted = want.bundles[amphora.id]
     if amphora.bundle != wanted:

@@ -48,7 +48,7 @@ class Boot:
 
 @dataclass(frozen=True, slots=True)
 class Plug:
-    """Give the amphora a port on the network, with an address on each of the wanted subnets."""
+    """Give the amphora a port on the network, with an address on each of the wanted subnets and on no other."""
 
     amphora: str
     network: str

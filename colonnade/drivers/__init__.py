@@ -29,7 +29,7 @@ class Network(Protocol):
         ...
 
     def ensure_plugged(self, amphora_id: str, subnets: list[Subnet]) -> NetworkPort:
-        """The amphora's own port on the network of ``subnets`` (all of one network), an address on each.
+        """The amphora's own port on the network of ``subnets`` (all of one network), an address on each and no other.
 
         Named octavia-lb-vrrp-<amphora_id>-<network_id>.
         """

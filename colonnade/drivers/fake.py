@@ -196,7 +196,7 @@ class Cloud:
         self.trouble(effect, "before")
         with self._lock:
             port = next((p for p in self.ports.values() if p.name == name), None)
-            had = port.fixed_ips if port else ()
+            had = tuple(f for f in port.fixed_ips if f.subnet_id in {s.id for s in subnets}) if port else ()
             new = (s for s in subnets if s.id not in {f.subnet_id for f in had})
             fixed = (*had, *(self._address(s, address) for s in new))
             if port is None:

@@ -41,7 +41,8 @@ class Hands:
         self.lease = replace(self.lease, expires_at=now + self.lease_s)
 
     def hold(self) -> None:
-        """Renew the lease when half of it is gone. Raises work.Lost."""
+        """Renew the lease when half of it is gone: before each effect, for the one before may have taken long.
+        Raises work.Lost."""
         if self.clock.now() > self.lease.expires_at - self.lease_s / 2:
             with self.write():
                 pass
@@ -105,6 +106,7 @@ def _boot(step: Boot, sight: Sight, hands: Hands) -> str:
         seen = sight.amphorae[row.id] = Seen(stored=row, row=row)
     else:
         seen = sight.amphorae[step.amphora]
+    hands.hold()
     agent_url = hands.compute.ensure(seen.row.id, seen.row.heartbeat_key)
     starting = AmphoraStatus.BOOTING if seen.row.status == AmphoraStatus.PENDING_CREATE else seen.row.status
     seen.row = replace(seen.row, agent_url=agent_url, compute_id=seen.row.id, status=starting, digest=None)
@@ -128,6 +130,7 @@ def _push(seen: Seen, digest: str, sight: Sight, hands: Hands) -> str:
     except Later:
         if not hands.fabric_first():
             raise
+        hands.hold()
         answer = hands.link.push(agent_url, seen.row.id, body)
     seen.answered(answer)
     if seen.row.digest != digest:
@@ -150,8 +153,10 @@ def _remove(seen: Seen, sight: Sight, hands: Hands) -> str:
             amphorae.change(conn, seen.stored, leaving, hands.clock.now())
         seen.stored = leaving
         seen.row = replace(seen.row, status=AmphoraStatus.PENDING_DELETE)
+    hands.hold()
     hands.compute.remove(id, seen.row.agent_url)
     for port in hands.network.plugged(id):
+        hands.hold()
         hands.network.release(port.id)
     with hands.write() as conn:
         amphorae.drop(conn, id)

@@ -97,7 +97,7 @@ class Sight:
         digests = {}
         for id, seen in self.amphorae.items():
             plugged = seen.place().networks
-            if self.vip and all(subnets <= plugged.get(n, frozenset()) for n, subnets in networks.items()):
+            if self.vip and all(subnets == plugged.get(n) for n, subnets in networks.items()):
                 if seen.bundle is None:
                     ports = [p for n, p in seen.ports.items() if n in networks]
                     seen.bundle = render(self.live, seen.row, ports, self.vip)

@@ -179,14 +179,19 @@ def test_a_member_elsewhere_has_the_amphora_plugged_there_and_unplugged_after(wo
     world.assert_matches()
 
 
-def test_a_second_subnet_of_a_network_gets_an_address_there(world: World) -> None:
+def test_a_second_subnet_of_a_network_has_an_address_while_it_is_needed(world: World) -> None:
     lb, worker = world.create(), world.worker()
     beside = world.cloud.add_subnet("10.9.0.0/16", world.vip_subnet.network_id)
-    world.add_member(lb, world.add_pool(lb), beside.id)
+    member = world.add_member(lb, world.add_pool(lb), beside.id)
     world.settle(worker)
     (amphora,) = world.tree(lb).amphorae
     (port,) = world.cloud.plugged(amphora.id)
     assert {f.subnet_id for f in port.fixed_ips} == {world.vip_subnet.id, beside.id}
+    world.drop(lb, Member, member)
+    world.settle(worker)
+    (port,) = world.cloud.plugged(amphora.id)
+    assert {f.subnet_id for f in port.fixed_ips} == {world.vip_subnet.id}
+    world.assert_matches()
 
 
 def test_failover_serves_from_the_new_before_the_old_goes(world: World) -> None:
