@@ -65,6 +65,7 @@ class Amphora:
         self._lock = threading.RLock()
         self._bundle: wire.Bundle | None = None
         self._digest: str | None = None
+        self._servers: set[tuple[str, str]] = set()  # (backend, server) of the bundle
         self._error: str | None = None
         self._deaths = 0
         self._sequence = 0
@@ -109,7 +110,8 @@ class Amphora:
                 raise
             if digest != self._digest:
                 keep(self._disk / "bundle.json", wire.to_json(bundle))
-            self._bundle, self._digest, self._error, self._deaths = bundle, digest, None, 0
+            self._remember(bundle)
+            self._error, self._deaths = None, 0
             self._finish_network(bundle)
             log.info("amphora %s: bundle %s: %s", self.id, digest[:12], how)
             self._beat_now()
@@ -126,7 +128,7 @@ class Amphora:
             if data is None:
                 return
             bundle = wire.bundle_from_json(data)
-            self._bundle, self._digest = bundle, wire.digest(bundle)
+            self._remember(bundle)
             self._beat_regularly()
             try:
                 self._network.plug(bundle.interfaces)
@@ -161,6 +163,10 @@ class Amphora:
             return "absent"
         current = self._processes.current
         return "running" if current and not current.ended.is_set() else "failing"
+
+    def _remember(self, bundle: wire.Bundle) -> None:
+        self._servers = servers(bundle.files.get("haproxy.cfg", ""))
+        self._bundle, self._digest = bundle, wire.digest(bundle)
 
     def _refuse_when_gone(self) -> None:
         if self._gone:
@@ -313,7 +319,6 @@ class Amphora:
         if self._gone or bundle is None:
             return
         seen = self._processes.look()
-        known = servers(bundle.files.get("haproxy.cfg", ""))
         # The kernel's clock since boot: it grows on when the agent starts anew in the same epoch.
         self._sequence = max(self._sequence + 1, time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000)
         beat = wire.Heartbeat(
@@ -326,7 +331,7 @@ class Amphora:
             listeners=seen.listeners,
             pools=seen.pools,
             members={
-                pool: {name: state for name, state in members.items() if (pool, name) in known}
+                pool: {name: state for name, state in members.items() if (pool, name) in self._servers}
                 for pool, members in seen.members.items()
             },
         )
