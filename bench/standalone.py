@@ -256,8 +256,7 @@ def many(b: Bench, row: Row, rows: dict[str, Row]) -> None:
         lbs = [lb for made in pool.map(make, clients) for lb in made]
     for lb in lbs:
         b.api.until_active(lb["id"], 300)
-        while get(lb["vip_address"]) != 200:
-            time.sleep(0.005)
+        until_served(lb["vip_address"], 120)
     row.figure = time.perf_counter() - start
     time.sleep(10)
     pids = tree(b.up)
@@ -279,8 +278,7 @@ def throughput(b: Bench, row: Row) -> None:
     """Requests a second through an amphora against a bare HAProxy with the same directives, wrk, interleaved."""
     lb = b.create(**b.full(2))
     b.api.until_active(lb["id"])
-    while get(lb["vip_address"]) != 200:
-        time.sleep(0.01)
+    until_served(lb["vip_address"])
     with bare_haproxy(b) as address:
         ratios, own = [], []
         for turn in range(9):
@@ -329,14 +327,14 @@ def bare_haproxy(b: Bench) -> Iterator[str]:
     process = None
     with tempfile.TemporaryDirectory() as folder:
         try:
-            network.attach(here, subnet["network_id"], space, addresses=[f"{address}/{subnet['cidr'].split('/')[1]}"])
+            own = f"{address}/{subnet['cidr'].split('/')[1]}"
+            network.attach(here, subnet["network_id"], space, addresses=[own], gateways=[subnet["gateway_ip"]])
             servers = "\n".join(f"    server s{n} {m}:80 check inter 5s" for n, m in enumerate(b.members))
             config = Path(folder, "haproxy.cfg")
             config.write_text(BARE.format(address=address, servers=servers))
             command = ["ip", "netns", "exec", space, "haproxy", "-db", "-f", str(config)]
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            while get(address) != 200:
-                time.sleep(0.02)
+            until_served(address)
             yield address
         finally:
             if process:
@@ -365,6 +363,15 @@ def get(address: str, port: int = 80) -> int:
         return int(head[1]) if len(head) > 1 else 0
     except OSError:
         return 0
+
+
+def until_served(address: str, seconds: float = 30) -> None:
+    """Poll until GET / is answered 200. Raises RuntimeError when it takes longer."""
+    end = time.monotonic() + seconds
+    while get(address) != 200:
+        if time.monotonic() > end:
+            raise RuntimeError(f"{address} does not answer")
+        time.sleep(0.005)
 
 
 def short(pid: int) -> str:
@@ -437,6 +444,7 @@ def attempt(name: str, action: Callable[[], None]) -> None:
         action()
     except Exception as e:  # the other rows are still wanted
         ROWS[name].note = f"failed: {e!r}"
+    print(f"  {ROWS[name].figure} {ROWS[name].unit} {ROWS[name].note}", file=sys.stderr, flush=True)
 
 
 def print_table(rows: list[Row]) -> None:
