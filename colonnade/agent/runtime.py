@@ -163,7 +163,8 @@ def _counters(row: dict[str, str]) -> Counters:
 def _member(row: dict[str, str]) -> MemberState:
     words = [w for w in (row.get("check_desc"), row.get("last_chk")) if w]
     text = "".join(c if c.isprintable() else " " for c in ": ".join(words))
-    check = f"{row['check_status']} {row['check_code']}".strip()
+    result = row["check_status"].removeprefix("* ")  # the star says that the next check is under way
+    check = f"{result} {row['check_code']}".strip()
     return MemberState(status=row["status"], check=check, text=text[:_LONGEST])
 
 
