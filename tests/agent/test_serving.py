@@ -78,6 +78,8 @@ def test_members_come_go_and_weigh_without_a_new_process(rig: Rig) -> None:
         assert {get(vip) for _ in range(6)} == {"m2"}
         rig.push(changed(bundle, config(vip, servers=servers(rig, m2=7))))
         traffic.flow(50)
+        # One that comes back while it still has a connection would cost a reload.
+        eventually(lambda: ",m1," not in rig.ask(bundle.amphora_id, "show stat"))
         rig.push(changed(bundle, config(vip, servers=servers(rig, m1=3, m2=7))))
         eventually(lambda: get(vip) == "m1")
     assert traffic.failures == []
@@ -105,6 +107,28 @@ def test_reloads_under_traffic_fail_nothing(rig: Rig) -> None:
     assert traffic.failures == []
     after = eventually(lambda: p if len(p := pids(rig, bundle)) == 1 else None)
     assert after != before
+
+
+def test_a_reload_believes_the_configuration_not_what_was_set_at_run_time(rig: Rig) -> None:
+    vip, amphora = rig.address(), rig.amphora()
+    check = " check inter 100ms fall 1 rise 1"
+
+    def push(weights: dict[str, int], words: str, extra: str = "") -> None:
+        lines = {m: line + check + words * (m == "m1") for m, line in servers(rig, **weights).items()}
+        rig.push(rig.bundle(amphora, vip, config(vip, servers=lines, extra=extra)))
+
+    push({"m1": 1, "m2": 1}, "")
+    push({"m1": 0, "m2": 1}, "")
+    push({"m1": 1, "m2": 1}, "", extra="    timeout queue 11s\n")
+    assert {get(vip) for _ in range(4)} == {"m1", "m2"}
+    push({"m1": 1, "m2": 1}, " port 1")
+    eventually(lambda: {get(vip) for _ in range(4)} == {"m2"})
+    push({"m1": 1, "m2": 1}, "")
+    eventually(lambda: {get(vip) for _ in range(4)} == {"m1", "m2"})
+    push({"m1": 1, "m2": 1}, f" addr {rig.net}.0.9")
+    eventually(lambda: {get(vip) for _ in range(4)} == {"m2"})
+    push({"m1": 1, "m2": 1}, "")
+    eventually(lambda: {get(vip) for _ in range(4)} == {"m1", "m2"})
 
 
 def test_a_bundle_that_haproxy_refuses_changes_nothing_and_says_why(rig: Rig) -> None:
