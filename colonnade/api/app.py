@@ -31,13 +31,16 @@ def make_wsgi(
 ) -> "WSGIApplication":
     """Everything one port serves."""
     from colonnade.local import app as local  # only where the small cloud is served
+    from colonnade.local import host_routes
     from colonnade.local.identity import Identity
 
     identity = Identity(settings, store, clock)
     parts: dict[str, Any] = {
         "settings": settings, "store": store, "network": network, "doorbell": doorbell, "clock": clock,
     }  # fmt: skip
-    apps: dict[str, WSGIApplication] = dict(local.make_apps(**parts, identity=identity))
+    apps: dict[str, WSGIApplication] = dict(
+        local.make_apps(**parts, identity=identity, reached=host_routes.reader(settings.agent.slot))
+    )
     root = make_lb_app(**parts, identity=identity)
     return Prefixes({**apps, "/load-balancer": root}, root)
 
