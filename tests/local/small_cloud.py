@@ -108,8 +108,9 @@ class Client:
         sent = {"X-Auth-Token": self.token} if self.token else {}
         sent |= {k.replace("_", "-"): v for k, v in headers.items()}
         found = self._http.simulate_request(
-            method, path, query_string=query, json=body, headers=sent, remote_addr="127.0.0.1"
-        )
+            method, path, query_string=query, json=body, headers=sent, remote_addr="127.0.0.1",
+            host=sent.pop("Host", testing.helpers.DEFAULT_HOST),
+        )  # fmt: skip
         assert found.status_code == status, f"{method} {path}: {found.status_code} {found.text}"
         return found
 
