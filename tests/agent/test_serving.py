@@ -1,7 +1,10 @@
 """An amphora serves, and goes on serving through changes, crashes and restarts."""
 
+import json
 import os
+import shutil
 import signal
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -192,6 +195,86 @@ def test_an_agent_that_is_killed_and_started_again_disturbs_nothing(rig: Rig) ->
     assert new.sequence > old.sequence
     os.kill(before[0], signal.SIGKILL)  # the new agent watches what it adopted
     eventually(lambda: get(vip) and pids(rig, bundle) != before, 2)
+
+
+def _begin(rig: Rig, bundle: wire.Bundle, *words: str) -> "subprocess.Popen[bytes]":
+    """What an agent leaves that was killed while it started a process: the intent, and the process."""
+    rig.stop(signal.SIGKILL)
+    number = json.loads((rig.here.amphorae / bundle.amphora_id / "place.json").read_text())["number"]
+    run, uid = rig.here.run / str(number), rig.here.uid(number)
+    record = json.loads((run / "process.json").read_text())
+    record["begun"] = {"number": record["number"] + 1, "digest": "of other files"}
+    (run / "process.json").write_text(json.dumps(record))
+    shutil.copytree(run / "files", run / "files.new")
+    for path in (run / "files.new", *(run / "files.new").iterdir()):
+        os.chown(path, 0, uid)
+    own = run / "own"
+    known = {"OLD": str(own / f"s{record['number']}"), "PID": str(record["pid"])}
+    environment = {
+        "COLONNADE_SOCKET": str(own / f"s{record['number'] + 1}"), "COLONNADE_STATE": str(run / "state"),
+        "COLONNADE_LOG": str(run / "log"), "COLONNADE_MAXCONN": "100",
+    }  # fmt: skip
+    namespace = namespaces.path(rig.here.namespace(bundle.amphora_id))
+    enter = ["nsenter", f"--net={namespace}", "setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups",
+             "--inh-caps=-all", "--bounding-set=-all"]  # fmt: skip
+    return subprocess.Popen([*enter, *(w.format(**known) for w in words)], cwd=run / "files.new", env=environment)
+
+
+def test_a_process_that_a_killed_agent_had_just_started_goes_on(rig: Rig) -> None:
+    vip, bundle = serve(rig)
+    (old,) = pids(rig, bundle)
+    with Traffic(vip) as traffic:
+        begun = _begin(rig, bundle, "/usr/sbin/haproxy", "-db", "-f", "haproxy.cfg", "-x", "{OLD}", "-sf", "{PID}")
+        eventually(lambda: _listens(rig, bundle, begun.pid))
+        rig.start()
+        traffic.flow(40)
+    assert traffic.failures == []
+    after = eventually(lambda: p if len(p := pids(rig, bundle)) == 1 else None)
+    assert after != [old]
+    assert begun.wait(10) == 0  # it ran other files: it was asked to finish, not killed
+    assert len(_sockets(rig, bundle)) == 1
+
+
+def test_a_process_that_a_killed_agent_had_begun_to_start_is_ended(rig: Rig) -> None:
+    vip, bundle = serve(rig)
+    before = pids(rig, bundle)
+    with Traffic(vip) as traffic:
+        begun = _begin(rig, bundle, "sleep", "60")
+        eventually(lambda: begun.pid in pids(rig, bundle))
+        rig.start()
+        traffic.flow(20)
+    assert traffic.failures == []
+    assert begun.wait(5) == -signal.SIGKILL
+    assert pids(rig, bundle) == before
+
+
+def test_sockets_of_processes_that_ended_unseen_are_removed(rig: Rig) -> None:
+    _, bundle = serve(rig)
+    rig.stop(signal.SIGKILL)
+    (socket,) = _sockets(rig, bundle)
+    socket.with_name("s0").touch()
+    rig.start()
+    assert _sockets(rig, bundle) == [socket]
+
+
+def test_a_first_process_that_was_begun_without_a_bundle_is_ended(rig: Rig) -> None:
+    vip, bundle = serve(rig)
+    rig.stop(signal.SIGKILL)
+    (rig.here.amphorae / bundle.amphora_id / "bundle.json").unlink()
+    rig.start()
+    assert pids(rig, bundle) == []
+    rig.push(bundle)
+    assert get(vip)
+    assert len(pids(rig, bundle)) == 1
+
+
+def _listens(rig: Rig, bundle: wire.Bundle, pid: int) -> bool:
+    return f"Pid: {pid}\n" in rig.ask(bundle.amphora_id, "show info")
+
+
+def _sockets(rig: Rig, bundle: wire.Bundle) -> list[Path]:
+    number = json.loads((rig.here.amphorae / bundle.amphora_id / "place.json").read_text())["number"]
+    return list((rig.here.run / str(number) / "own").glob("s*"))
 
 
 def test_after_a_reboot_all_comes_back_without_the_control_plane(rig: Rig) -> None:
