@@ -39,6 +39,12 @@ def test_a_failing_member_shows_why_and_leaves_an_event(world):
     assert world.row(tables.load_balancer, ids["lb"]).operating_status == "ERROR"
 
 
+def test_a_member_without_a_name_is_called_by_its_address(world):
+    ids = world.add(member_name="")
+    world.hear(world.beat(ids))
+    assert "Member 10.0.0.5:80 is ONLINE." in world.events()
+
+
 def test_a_member_that_is_back_has_no_reason(world):
     ids = world.add()
     world.hear(world.beat(ids, member="DOWN", check="L4CON", pool="DOWN"))
