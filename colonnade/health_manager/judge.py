@@ -287,7 +287,7 @@ def _may_say_why(kind: str, thing: Resource) -> bool:
 
 def _write_change(conn: Connection, change: _Change, now: float) -> None:
     """Compare-and-set: what was changed or removed since it was read is judged anew in the next turn."""
-    kind, id = change.key
+    kind, _ = change.key
     name, table = _WORDS[kind]
     values: dict[str, Any] = {"operating_status": change.now.status}
     if _may_say_why(kind, change.was):
