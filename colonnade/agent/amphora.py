@@ -220,6 +220,7 @@ class Amphora:
             raise
         shutil.rmtree(self._files, ignore_errors=True)
         fresh.rename(self._files)  # the process goes on in it by its new name
+        self._tidy_later()
         return "HAProxy reloaded" if running else "HAProxy started"
 
     def _changes(self, files: dict[str, str]) -> list[Change] | None:

@@ -1,10 +1,13 @@
 """An amphora serves, and goes on serving through changes, crashes and restarts."""
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import subprocess
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from rig import Rig, Traffic, config, eventually, get, new_id
 from colonnade import wire
 from colonnade.agent import namespaces
 from colonnade.core.haproxy import _PING, PING_SCRIPT
+from colonnade.drivers.agent import HostAgent
 from colonnade.errors import Broken, Later
 
 
@@ -232,7 +236,7 @@ def test_a_process_that_a_killed_agent_had_just_started_goes_on(rig: Rig) -> Non
     after = eventually(lambda: p if len(p := pids(rig, bundle)) == 1 else None)
     assert after != [old]
     assert begun.wait(10) == 0  # it ran other files: it was asked to finish, not killed
-    assert len(_sockets(rig, bundle)) == 1
+    eventually(lambda: len(_sockets(rig, bundle)) == 1)
 
 
 def test_a_process_that_a_killed_agent_had_begun_to_start_is_ended(rig: Rig) -> None:
@@ -350,3 +354,41 @@ def test_a_member_is_pinged_without_privileges(rig: Rig) -> None:
     rig.push(rig.bundle(amphora, vip, text, files={"haproxy.cfg": text, PING_SCRIPT: _PING}))
     beat = rig.beat(amphora, lambda b: b.members and b.members["pool:listener"]["m9"].status == "DOWN", 8)
     assert beat.members["pool:listener"]["m1"].status == "UP"
+
+
+def test_an_amphora_that_hangs_does_not_keep_the_others_waiting(rig: Rig) -> None:
+    vip = rig.address()
+    bundle = rig.bundle(rig.amphora(), vip, config(vip, servers=servers(rig, m1=1)))
+    rig.push(bundle)
+    (stopped,) = namespaces.processes(rig.here.namespace(bundle.amphora_id))
+    changed = rig.bundle(bundle.amphora_id, vip, config(vip, servers=servers(rig, m1=2)))
+    path = f"/v1/amphorae/{bundle.amphora_id}/bundle"
+    os.kill(stopped, signal.SIGSTOP)
+
+    def insist() -> None:
+        with contextlib.suppress(Later, Broken):
+            HostAgent(rig.url)._call(rig.url, "PUT", path, wire.to_json(changed))
+
+    threads = [threading.Thread(target=insist) for _ in range(7)]
+    try:
+        for thread in threads:
+            thread.start()
+        began = time.monotonic()
+        HostAgent(rig.url).names()
+        assert time.monotonic() - began < 8  # each waits 2 s for the amphora, then its thread is free
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+        for thread in threads:
+            thread.join()
+    assert rig.push(changed)["digest"] == wire.digest(changed)
+
+
+def test_very_many_changes_are_one_reload(rig: Rig) -> None:
+    vip = rig.address()
+    amphora = rig.amphora()
+    rig.push(rig.bundle(amphora, vip, config(vip, servers=servers(rig, m1=1))))
+    before = namespaces.processes(rig.here.namespace(amphora))
+    many = servers(rig, m1=1) | {f"x{n}": f"{rig.net}.9.{n % 250}:{80 + n // 250} weight 1" for n in range(600)}
+    rig.push(rig.bundle(amphora, vip, config(vip, servers=many)))
+    assert get(vip) is not None
+    assert set(namespaces.processes(rig.here.namespace(amphora))) - set(before)
