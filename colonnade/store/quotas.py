@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, exc, insert, literal, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, exc, insert, literal, select, update
 
 from colonnade import model
 from colonnade.errors import Busy, Forbidden
@@ -66,7 +66,7 @@ def limit_of(own: Mapping[str, Any], word: str, defaults: Mapping[str, int]) -> 
 def stored(conn: Connection, project_id: str) -> Json | None:
     """The project's row."""
     found = conn.execute(_SHOW, {"id": project_id}).mappings().first()
-    return None if found is None else dict(found)
+    return None if found is None else _plain(found)
 
 
 def change(conn: Connection, project_id: str, values: Mapping[str, int | None]) -> Json:
@@ -74,7 +74,7 @@ def change(conn: Connection, project_id: str, values: Mapping[str, int | None]) 
     _row(conn, project_id, lock=True)
     if values:
         conn.execute(update(quota).where(quota.c.project_id == project_id).values(dict(values)))
-    return dict(conn.execute(_SHOW, {"id": project_id}).mappings().one())
+    return _plain(conn.execute(_SHOW, {"id": project_id}).mappings().one())
 
 
 def _row(conn: Connection, project_id: str, *, lock: bool = False) -> Json:
@@ -92,7 +92,11 @@ def _row(conn: Connection, project_id: str, *, lock: bool = False) -> Json:
         if e.connection_invalidated:
             raise
         raise Busy("Project busy.  Unable to lock the project.  Please try again.") from e
-    return dict(found)
+    return _plain(found)
+
+
+def _plain(row: RowMapping) -> Json:
+    return {str(k): v for k, v in row.items()}  # SQLAlchemy's names are a subclass of str, which orjson refuses
 
 
 def _too_many(conn: Connection, kind: Kind, project_id: str, room: int) -> bool:
