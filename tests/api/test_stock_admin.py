@@ -193,6 +193,7 @@ def test_amphorae(openstack: Shell, served: Cloud, store: Store) -> None:
 
 
 @pytest.mark.usefixtures("served")
+@pytest.mark.filterwarnings("ignore")  # openstacksdk's own, of its own future
 def test_the_sdk() -> None:
     cloud = sdk.connect("colonnade").load_balancer
     project = sdk.connect("colonnade").current_project_id
