@@ -77,7 +77,8 @@ class FabricSubnet:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FabricNetwork:
-    """A bridge. ``group`` names who may reach whom: networks of one group are routed to one another, "*" to all."""
+    """A bridge. ``group`` names who may reach whom: networks of one group are routed to one another; those of "*" are
+    reached from all, and reach only their like."""
 
     id: str
     group: str

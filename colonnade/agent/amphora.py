@@ -8,9 +8,7 @@ import hashlib
 import json
 import logging
 import os
-import select
 import shutil
-import signal
 import threading
 import time
 import zlib
@@ -23,7 +21,7 @@ from colonnade.agent.difference import Change, difference, servers
 from colonnade.agent.fabric import HostFabric
 from colonnade.agent.network import AmphoraNetwork
 from colonnade.agent.place import Installation, keep, kept, write_file, write_files
-from colonnade.agent.processes import Process, Processes
+from colonnade.agent.processes import Process, Processes, end_processes
 from colonnade.agent.refused import Refused
 from colonnade.agent.spawn import Spawner
 from colonnade.agent.timers import Timers
@@ -126,6 +124,8 @@ class Amphora:
             data = kept(self._disk / "bundle.json")
             self._prepare()
             if data is None:
+                if (self._run / "process.json").exists():  # an agent died while it started the first one
+                    self._end_strays()
                 return
             bundle = wire.bundle_from_json(data)
             self._remember(bundle)
@@ -220,6 +220,7 @@ class Amphora:
             raise
         shutil.rmtree(self._files, ignore_errors=True)
         fresh.rename(self._files)  # the process goes on in it by its new name
+        self._tidy_later()
         return "HAProxy reloaded" if running else "HAProxy started"
 
     def _changes(self, files: dict[str, str]) -> list[Change] | None:
@@ -233,13 +234,18 @@ class Amphora:
         return difference(before["haproxy.cfg"], files["haproxy.cfg"])
 
     def _resume(self, bundle: wire.Bundle) -> None:
-        if "haproxy.cfg" in bundle.files and self._processes.adopt(_digest(bundle.files)):
+        fresh = self._run / "files.new"
+        if "haproxy.cfg" in bundle.files and self._processes.adopt():
             log.info("amphora %s: HAProxy %s adopted", self.id, self._processes.current and self._processes.current.pid)
+            if self._processes.runs_in(fresh):
+                shutil.rmtree(self._files, ignore_errors=True)
+                fresh.rename(self._files)
             self._tidy_later()
         else:
             self._end_strays()
             for socket in (self._run / "own").glob("s*"):
                 socket.unlink()
+        shutil.rmtree(fresh, ignore_errors=True)  # of an agent that died before anything ran in it
         self._serve(bundle.files)
 
     def _end_strays(self) -> None:
@@ -338,33 +344,10 @@ class Amphora:
         self._tools.beats.send(beat, self._key, bundle.heartbeat_targets)
 
 
-def end_processes(found: Callable[[], list[int]]) -> None:
-    """End every process that ``found`` finds, and wait until it finds none."""
-    deadline = time.monotonic() + 5
-    while pids := found():
-        for pid in pids:
-            if time.monotonic() > deadline:
-                log.error("process %d does not end", pid)
-                return
-            try:
-                pidfd = os.pidfd_open(pid)
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-            _wait(pidfd)
-            os.close(pidfd)
-
-
 def _how(status: int | None) -> str:
     if status is None:  # a process that an earlier agent started
         return ""
     return f" by signal {-status}" if status < 0 else f" with status {status}"
-
-
-def _wait(pidfd: int) -> None:
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    poll.poll(2000)
 
 
 def _digest(files: dict[str, str]) -> str:

@@ -123,15 +123,27 @@ def server_state(text: str, checked: set[tuple[str, str]]) -> str:
     """The part of ``show servers state`` that a new process should know: what health checks found.
 
     Only servers in ``checked`` (backend, server) and in no maintenance: of others, the configuration knows better,
-    and a server without checks that is told to be down would stay so.
+    and a server without checks that is told to be down would stay so. Nor does a weight that was set at run time
+    survive, nor where checks went: HAProxy would take both for newer than the configuration.
     """
     kept = []
+    columns: dict[str, int] = {}
     for line in text.split("\n"):
         words = line.split()
-        comment = not words or words[0] in ("1", "#")
-        if comment or (len(words) > 6 and (words[1], words[3]) in checked and words[6] == "0"):
+        if words and words[0] == "#":
+            columns = {name: at for at, name in enumerate(words[1:])}
+        if not words or words[0] in ("1", "#"):
             kept.append(line)
+        elif len(words) > 6 and (words[1], words[3]) in checked and words[6] == "0":
+            kept.append(" ".join(_as_configured(words, columns)))
     return "\n".join(kept) + "\n"
+
+
+def _as_configured(words: list[str], columns: dict[str, int]) -> list[str]:
+    """A server's line with the weight it started with and no place to check but its own."""
+    said = {"srv_uweight": words[columns["srv_iweight"]], "srv_check_port": "0", "srv_check_addr": "-"}
+    at = {columns[name]: value for name, value in said.items() if name in columns}
+    return [at.get(n, word) for n, word in enumerate(words)]
 
 
 def _info(text: str) -> dict[str, str]:

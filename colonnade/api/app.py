@@ -43,6 +43,7 @@ def make_wsgi(
 ) -> "WSGIApplication":
     """Everything one port serves."""
     from colonnade.local import app as local  # only where the small cloud is served
+    from colonnade.local import host_routes
     from colonnade.local.compute import Host
     from colonnade.local.identity import Identity
 
@@ -50,7 +51,9 @@ def make_wsgi(
     parts: dict[str, Any] = {
         "settings": settings, "store": store, "network": network, "doorbell": doorbell, "clock": clock,
     }  # fmt: skip
-    apps: dict[str, WSGIApplication] = dict(local.make_apps(**parts, identity=identity))
+    apps: dict[str, WSGIApplication] = dict(
+        local.make_apps(**parts, identity=identity, reached=host_routes.reader(settings.agent.slot))
+    )
     root = make_lb_app(**parts, identity=identity, supplies=Host())
     return Prefixes({**apps, "/load-balancer": root}, root)
 

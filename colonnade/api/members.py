@@ -68,11 +68,17 @@ class Members(Kind[Member]):
             pool_id=pool.id,
             operating_status=OperatingStatus.OFFLINE if watched else OperatingStatus.NO_MONITOR,
         )
-        rules.member_address(member.address, self.api.settings.networking.reserved_ips)
+        self._check_addresses(member)
         return member
+
+    def _check_addresses(self, member: Member) -> None:
+        for address in (member.address, member.monitor_address):
+            if address is not None:
+                rules.member_address(address, self.api.settings.networking.reserved_ips)
 
     def update(self, tree: Tree, old: Member, given: Json) -> Change:
         new = trees.changed(old, given, utc(self.api.clock.now()))
+        self._check_addresses(new)
         return self._change(tree, new, f"Asked to change {name(new)}")
 
     def delete(self, tree: Tree, old: Member) -> Change:

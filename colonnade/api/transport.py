@@ -6,13 +6,13 @@ import logging
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Any, Protocol
 
 import falcon
 import orjson
 from sqlalchemy import exc
 
+from colonnade import loopback
 from colonnade.errors import ApiError, Busy, Invalid, NotFound, Unauthorized
 from colonnade.model import Caller
 from colonnade.types import Json
@@ -61,16 +61,9 @@ class Gate:
         token = req.get_header("X-Auth-Token")
         if token and token != "notused":  # noqa: S105 - what keystoneauth's auth_type "none" sends
             return self.identity.authenticate(token)
-        if self.noauth and _is_loopback(req.env.get("REMOTE_ADDR", "")):
+        if self.noauth and loopback.is_own(req.env):
             return self.identity.default_caller()
         raise Unauthorized("The request you have made requires authentication.")
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ip_address(address).is_loopback
-    except ValueError:
-        return False
 
 
 def caller(req: falcon.Request) -> Caller:

@@ -2,7 +2,8 @@
 
 from colonnade.clock import Clock
 from colonnade.drivers import Doorbell, Network
-from colonnade.local import compute, identity_api, image, network_api, web
+from colonnade.local import compute, host_routes, identity_api, image, network_api, web
+from colonnade.local.host_routes import Routes
 from colonnade.local.identity import Identity
 from colonnade.local.web import Service, Shape, WSGIApp
 from colonnade.settings import Settings
@@ -10,9 +11,11 @@ from colonnade.store.store import Store
 
 
 def make_apps(
-    *, settings: Settings, store: Store, network: Network, doorbell: Doorbell, clock: Clock, identity: Identity
-) -> dict[str, WSGIApp]:
-    """The apps. Whoever mounts them moves the prefix from PATH_INFO to SCRIPT_NAME, as WSGI has it."""
+    *, settings: Settings, store: Store, network: Network, doorbell: Doorbell, clock: Clock, identity: Identity,
+    reached: Routes = host_routes.nothing,
+) -> dict[str, WSGIApp]:  # fmt: skip
+    """The apps. Whoever mounts them moves the prefix from PATH_INFO to SCRIPT_NAME, as WSGI has it. ``reached``: what
+    the machine of the networks reaches already."""
 
     def service(prefix: str, shape: Shape, open_paths: frozenset[str]) -> Service:
         api = settings.api_settings
@@ -31,7 +34,8 @@ def make_apps(
             service("/identity", web.keystone_shape, identity_api.OPEN_PATHS), identity_api.routes(identity)
         ),
         "/network": web.make(
-            service("/network", web.neutron_shape, network_api.OPEN_PATHS), network_api.routes(store, doorbell, clock)
+            service("/network", web.neutron_shape, network_api.OPEN_PATHS),
+            network_api.routes(store, doorbell, clock, reached),
         ),
         "/compute": web.make(service("/compute", web.nova_shape, compute.OPEN_PATHS), compute.routes(store, identity)),
         "/image": web.make(service("/image", web.nova_shape, image.OPEN_PATHS), image.routes()),

@@ -56,7 +56,7 @@ class _Gate:
             raise NotFound("There is nothing of that name.")
         if req.path.rstrip("/") not in service.open_paths:
             token = req.get_header("X-Auth-Token")
-            req.context.caller = service.identity.admit(token, req.env.get("REMOTE_ADDR", ""))
+            req.context.caller = service.identity.admit(token, req.env)
 
 
 def make(service: Service, routes: Iterable[tuple[str, object]]) -> App:

@@ -11,7 +11,7 @@ from colonnade.clock import utc
 from colonnade.housekeeping.keep import HouseKeeper
 from colonnade.model import Amphora
 from colonnade.settings import HealthManager
-from colonnade.store import query, rows, tables, work
+from colonnade.store import rows, tables, work
 from colonnade.types import AmphoraStatus
 from colonnade.worker.loop import Worker
 
@@ -159,7 +159,7 @@ def test_what_is_not_there_and_who_may_ask(service: Operated, lb: Any) -> None:
 def test_statistics_are_a_list_by_listener(service: Operated, lb: Any) -> None:
     (amphora,) = service.amphorae(lb)
     assert "not found" in service.ask("GET", f"{amphora['id']}/stats", 404)["faultstring"]
-    counted = {f"{part}_{c}": 1 for part in ("base", "last") for c in query._COUNTERS}
+    counted = {f"{part}_{c}": 1 for part in ("base", "last") for c in tables.COUNTERS}
     with service.store.write() as conn:
         for n in (1, 2):
             row = {"listener_id": nobody_has(str(n)), "amphora_id": amphora["id"], "loadbalancer_id": lb["id"]}
