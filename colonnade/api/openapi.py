@@ -12,7 +12,7 @@ from pydantic import BaseModel, create_model
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from colonnade.api import offers, replies, shapes
-from colonnade.model import Amphora, HealthMonitor, Listener, LoadBalancer, Member, Pool, Quota
+from colonnade.model import Amphora, HealthMonitor, Listener, LoadBalancer, Member, Pool
 from colonnade.types import Json, Mark
 
 _LATER: dict[str, tuple[str, ...]] = {
@@ -88,7 +88,7 @@ def _schemas() -> Json:
         schema["required"] += links
     schemas["LoadBalancerCreate"]["anyOf"] = [{"required": [n]} for n in ("vip_subnet_id", "vip_network_id")]
     schemas["PoolCreate"]["anyOf"] = [{"required": [n]} for n in ("loadbalancer_id", "listener_id")]
-    limits: Json = dict.fromkeys(schemas["QuotaUpdate"]["properties"], {"type": "integer", "minimum": -1})
+    limits: Json = {n: {"type": "integer", "minimum": -1} for n in schemas["QuotaUpdate"]["properties"]}
     schemas["Quota"] = {
         "type": "object",
         "properties": {**limits, "project_id": {"type": "string"}, "tenant_id": {"type": "string"}},
