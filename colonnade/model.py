@@ -11,7 +11,8 @@ from datetime import datetime
 from colonnade.types import (
     Algorithm, AmphoraStatus, Codes, ConnectionLimit, CookieName, DomainName, Fixed, Hidden, HttpMethod, Ip, Json,
     ListenerProtocol, Milliseconds, MonitorType, Network, OperatingStatus, PersistenceType, PoolProtocol, Port,
-    ProvisioningStatus, Refused, Retries, Role, Seconds, Shown, Tags, Text, UrlPath, Uuid, Weight,
+    ProfileData, ProvisioningStatus, QuotaLimit, Refused, Retries, Role, Seconds, Shown, Tags, Text, UrlPath, Uuid,
+    Weight,
 )  # fmt: skip
 
 
@@ -45,10 +46,12 @@ class LoadBalancer(Resource):
     vip_sg_ids: Refused[tuple[Uuid, ...]] = ()
     additional_vips: Refused[tuple[Json, ...]] = ()
     provider: Fixed[Text | None] = None
-    flavor_id: Refused[Uuid | None] = None
-    availability_zone: Refused[Text | None] = None
+    flavor_id: Fixed[Uuid | None] = None
+    availability_zone: Fixed[Text | None] = None
     vip_owned: Hidden[bool] = True  # the VIP port is ours to remove
-    topology: Hidden[Text] = "SINGLE"
+    topology: Hidden[Text] = "SINGLE"  # this and the next two: what flavor and availability zone said at creation
+    compute_flavor: Hidden[Text | None] = None
+    compute_zone: Hidden[Text | None] = None
     incarnation: Hidden[int] = 1  # raised by a failover request; older amphorae are to be replaced
 
 
@@ -162,7 +165,7 @@ class Amphora:
     vrrp_interface: str | None = None
     vrrp_id: int | None = 1
     vrrp_priority: int | None = None
-    cached_zone: str | None = None
+    cached_zone: Text | None = None
     created_at: datetime
     updated_at: datetime | None = None
     image_id: Uuid | None = None
@@ -172,6 +175,66 @@ class Amphora:
     heartbeat_key: Hidden[Text] = ""  # hex; shared by the amphora and the health manager, never shown
     heartbeat_at: Hidden[datetime | None] = None  # the last good heartbeat, written coarsely
     digest: Hidden[Text | None] = None  # of the bundle it ran when the loop last looked
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Quota:
+    """How many objects a project may have, by kind. None: as many as the operator's settings say."""
+
+    project_id: Shown[str]
+    loadbalancer: QuotaLimit | None = None
+    listener: QuotaLimit | None = None
+    pool: QuotaLimit | None = None
+    healthmonitor: QuotaLimit | None = None
+    member: QuotaLimit | None = None
+    l7policy: QuotaLimit | None = None
+    l7rule: QuotaLimit | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FlavorProfile:
+    """What load balancers of a flavor are made of, in words of their provider."""
+
+    id: Shown[Uuid]
+    name: Text
+    provider_name: Text
+    flavor_data: ProfileData
+    created_at: Hidden[datetime]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Flavor:
+    """A kind of load balancer that an operator offers."""
+
+    id: Shown[Uuid]
+    name: Text
+    description: Text = ""
+    enabled: bool = True
+    flavor_profile_id: Fixed[Uuid]
+    created_at: Hidden[datetime]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AvailabilityZoneProfile:
+    """Where load balancers of an availability zone are put, in words of their provider."""
+
+    id: Shown[Uuid]
+    name: Text
+    provider_name: Text
+    availability_zone_data: ProfileData
+    created_at: Hidden[datetime]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AvailabilityZone:
+    """A place that an operator offers. Users and paths name it by its name."""
+
+    id: Hidden[Uuid]
+    name: Fixed[Text]
+    description: Text = ""
+    enabled: bool = True
+    availability_zone_profile_id: Fixed[Uuid]
+    created_at: Hidden[datetime]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -102,6 +102,33 @@ class Networking:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Quotas:
+    """[quotas] Limits of projects that have none of their own. Not asked with auth_strategy noauth."""
+
+    default_load_balancer_quota: int = _option(
+        -1, "Load balancers a project may have; -1: unlimited.", min=-1, max=2000000000
+    )
+    default_listener_quota: int = _option(-1, "Listeners a project may have; -1: unlimited.", min=-1, max=2000000000)
+    default_pool_quota: int = _option(-1, "Pools a project may have; -1: unlimited.", min=-1, max=2000000000)
+    default_health_monitor_quota: int = _option(
+        -1, "Health monitors a project may have; -1: unlimited.", min=-1, max=2000000000
+    )
+    default_member_quota: int = _option(-1, "Members a project may have; -1: unlimited.", min=-1, max=2000000000)
+    default_l7policy_quota: int = _option(-1, "L7 policies a project may have; -1: unlimited.", min=-1, max=2000000000)
+    default_l7rule_quota: int = _option(-1, "L7 rules a project may have; -1: unlimited.", min=-1, max=2000000000)
+
+    @property
+    def by_kind(self) -> dict[str, int]:
+        """The defaults by the API's first spelling of each kind."""
+        return {
+            "loadbalancer": self.default_load_balancer_quota, "listener": self.default_listener_quota,
+            "pool": self.default_pool_quota, "healthmonitor": self.default_health_monitor_quota,
+            "member": self.default_member_quota, "l7policy": self.default_l7policy_quota,
+            "l7rule": self.default_l7rule_quota,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class HaproxyAmphora:
     """[haproxy_amphora]"""
 
@@ -143,6 +170,7 @@ class Settings:
     health_manager: HealthManager = field(default_factory=HealthManager)
     house_keeping: HouseKeeping = field(default_factory=HouseKeeping)
     networking: Networking = field(default_factory=Networking)
+    quotas: Quotas = field(default_factory=Quotas)
     haproxy_amphora: HaproxyAmphora = field(default_factory=HaproxyAmphora)
     agent: Agent = field(default_factory=Agent)
     local: Local = field(default_factory=Local)

@@ -47,6 +47,11 @@ class Cidr:
     """A network in CIDR notation as text, host bits cleared."""
 
 
+@dataclass(frozen=True)
+class JsonText:
+    """A JSON object as text, kept as its sender wrote it."""
+
+
 UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 Uuid = Annotated[str, Matches(UUID, "Value should be UUID format")]
@@ -60,6 +65,8 @@ ConnectionLimit = Annotated[int, Interval(ge=-1, le=2147483647)]
 Ip = Annotated[str, IpAddress()]
 Network = Annotated[str, Cidr()]
 Tags = tuple[Text, ...]
+QuotaLimit = Annotated[int, Interval(ge=-1, le=2000000000)]  # -1: unlimited
+ProfileData = Annotated[str, MaxLen(4096), JsonText()]
 CookieName = Annotated[
     str, MaxLen(255), Matches(re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"), "Value should be a cookie name (RFC 6265)")
 ]

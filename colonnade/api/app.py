@@ -7,14 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 import falcon
 
-from colonnade.api import amphorae, loadbalancers, members, openapi, resources, transport, unserved, versions
+from colonnade.api import (
+    amphorae,
+    loadbalancers,
+    members,
+    offers,
+    openapi,
+    providers,
+    quotas,
+    resources,
+    transport,
+    unserved,
+    versions,
+)
 from colonnade.api.listeners import Listeners
 from colonnade.api.members import Members
 from colonnade.api.monitors import HealthMonitors
 from colonnade.api.pools import Pools
 from colonnade.api.writing import Api
 from colonnade.clock import Clock
-from colonnade.drivers import Doorbell, Network
+from colonnade.drivers import Doorbell, Network, Supplies
 from colonnade.settings import Settings
 from colonnade.store.store import Store
 
@@ -32,6 +44,7 @@ def make_wsgi(
     """Everything one port serves."""
     from colonnade.local import app as local  # only where the small cloud is served
     from colonnade.local import host_routes
+    from colonnade.local.compute import Host
     from colonnade.local.identity import Identity
 
     identity = Identity(settings, store, clock)
@@ -41,16 +54,16 @@ def make_wsgi(
     apps: dict[str, WSGIApplication] = dict(
         local.make_apps(**parts, identity=identity, reached=host_routes.reader(settings.agent.slot))
     )
-    root = make_lb_app(**parts, identity=identity)
+    root = make_lb_app(**parts, identity=identity, supplies=Host())
     return Prefixes({**apps, "/load-balancer": root}, root)
 
 
 def make_lb_app(
     *, settings: Settings, store: Store, network: Network, doorbell: Doorbell, clock: Clock,
-    identity: transport.Identity,
+    identity: transport.Identity, supplies: Supplies,
 ) -> "WSGIApplication":  # fmt: skip
     """The load-balancing API alone."""
-    api = Api(settings=settings, store=store, network=network, doorbell=doorbell, clock=clock)
+    api = Api(settings=settings, store=store, network=network, doorbell=doorbell, clock=clock, supplies=supplies)
     noauth = settings.api_settings.auth_strategy == "noauth"
     app: falcon.App[Any, Any] = falcon.App(middleware=[transport.Gate(identity, noauth)])
     app.req_options.strip_url_path_trailing_slash = True
@@ -78,10 +91,8 @@ def _amphorae(api: Api) -> Iterable[tuple[str, Any]]:
     yield "", amphorae.Collection(api)
     yield "/{object_id}", item
     yield "/{object_id}/stats", amphorae.Statistics(api)
-    sentence = "Replacing a single amphora is not supported yet; fail over its load balancer instead."
-    yield "/{object_id}/failover", amphorae.Action(item, "amphora:put_failover", sentence)
-    sentence = "Amphorae take no configuration of their own in this deployment."
-    yield "/{object_id}/config", amphorae.Action(item, "amphora:put_config", sentence)
+    yield "/{object_id}/failover", amphorae.Action(item, "amphora:put_failover", amphorae.failover)
+    yield "/{object_id}/config", amphorae.Action(item, "amphora:put_config", amphorae.configuration)
 
 
 def _lbaas(api: Api) -> Iterable[tuple[str, Any]]:
@@ -101,23 +112,31 @@ def _lbaas(api: Api) -> Iterable[tuple[str, Any]]:
     yield "listeners/{object_id}/stats", loadbalancers.ListenerStatistics(listeners)
     yield "pools/{object_id}/members", members.Collection(below)
     yield "pools/{object_id}/members/{member_id}", members.Item(below)
-    yield from _unserved(api)
+    for path, offer in offers.PATHS.items():
+        yield path, offers.Collection(api, offer)
+        yield f"{path}/{{object_id}}", offers.Item(api, offer)
+    yield "quotas", quotas.Collection(api)
+    yield "quotas/{project_id}", quotas.Item(api)
+    yield "quotas/{project_id}/default", quotas.Default(api)
+    yield from _providers()
+    yield from _unserved()
 
 
-def _unserved(api: Api) -> Iterable[tuple[str, Any]]:
+def _providers() -> Iterable[tuple[str, Any]]:
+    yield "providers", providers.Providers()
+    for target, root, words in (
+        ("provider-flavor:get_all", "flavor_capabilities", providers.FLAVOR),
+        ("provider-availability-zone:get_all", "availability_zone_capabilities", providers.ZONE),
+    ):
+        yield f"providers/{{provider}}/{root}", providers.Capabilities(target, root, words)
+
+
+def _unserved() -> Iterable[tuple[str, Any]]:
     for kind in unserved.MISSING:
         yield kind.path, unserved.Collection(kind)
         yield f"{kind.path}/{{object_id}}", unserved.Item(kind)
     yield "l7policies/{object_id}/rules", unserved.Rules()
     yield "l7policies/{object_id}/rules/{rule_id}", unserved.Rules()
-    yield "quotas", unserved.Quotas()
-    yield "quotas/{project_id}", unserved.Quota()
-    yield "quotas/{project_id}/default", unserved.QuotaDefault()
-    yield "providers", unserved.Providers(api)
-    flavors = unserved.Capabilities("provider-flavor:get_all", "flavor capabilities")
-    yield "providers/{provider}/flavor_capabilities", flavors
-    zones = unserved.Capabilities("provider-availability-zone:get_all", "availability zone capabilities")
-    yield "providers/{provider}/availability_zone_capabilities", zones
 
 
 def without_suffix(app: "WSGIApplication") -> "WSGIApplication":

@@ -1,5 +1,6 @@
 """The arguments of lists: filters, tags, sorting, paging, fields; and the links to the pages around."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -58,6 +59,9 @@ class Listed:
     plural: str
     also: tuple[str, ...] = ()  # filters besides the shown fields
     scoped: bool = False  # project_id is the scope, not a filter
+    key: str = "id"  # what a marker names
+    links: str | None = None  # the key of its links, where it is not the plural's
+    finish: Callable[[Json], None] | None = None  # completes a document with what its row does not hold
 
 
 def reply(
@@ -73,8 +77,12 @@ def reply(
     except query.UnknownMarker as e:
         raise Invalid(f"Validation failure: marker {e} is not an object of this list") from e
     documents = replies.documents(conn, listed.cls, found)
+    if listed.finish is not None:
+        for document in documents:
+            listed.finish(document)
     links = _links(api, req, args, page, documents)
-    return {listed.plural: replies.choose(documents, args.every("fields")), f"{listed.plural}_links": links}
+    chosen = replies.choose(documents, args.every("fields"))
+    return {listed.plural: chosen, listed.links or f"{listed.plural}_links": links}
 
 
 def _page(args: Args, table: Table, most: int, listed: Listed) -> query.Page:
@@ -83,6 +91,7 @@ def _page(args: Args, table: Table, most: int, listed: Listed) -> query.Page:
         limit=limit_of(args.one("limit"), most),
         marker=args.one("marker"),
         backward=args.one("page_reverse") == "True",
+        key=listed.key,
     )
 
 
@@ -115,8 +124,9 @@ def _sort(args: Args, table: Table, listed: Listed) -> tuple[tuple[str, bool], .
         if key not in known or not query.sortable(table, key):
             raise Invalid(f"Validation failure: {key[:64]!r} is not a valid sort key")
         chosen.setdefault(key, direction == "desc")
-    for key in ("created_at", "id"):
-        chosen.setdefault(key, False)
+    for key in ("created_at", "id", listed.key):
+        if key in table.c:
+            chosen.setdefault(key, False)
     return tuple(chosen.items())
 
 
@@ -153,7 +163,7 @@ def _tags(args: Args, table: Table) -> list[ColumnElement[bool]]:
     for name in _TAG_ARGS:
         tags = args.every(name)
         if tags:
-            if table is tables.amphora:
+            if "tags" not in table.c:
                 raise Invalid(_WRONG)
             choose = query.untagged if name.startswith("not") else query.tagged
             conditions.append(choose(table, tags, every=not name.endswith("any")))
@@ -163,9 +173,9 @@ def _tags(args: Args, table: Table) -> list[ColumnElement[bool]]:
 def _links(api: Api, req: falcon.Request, args: Args, page: query.Page, documents: list[Json]) -> list[Json]:
     links: list[Json] = []
     if documents and page.limit is not None and len(documents) == page.limit:
-        links.append({"rel": "next", "href": _href(api, req, args, page, documents[-1]["id"], backward=False)})
+        links.append({"rel": "next", "href": _href(api, req, args, page, documents[-1][page.key], backward=False)})
     if documents and page.marker is not None:
-        links.append({"rel": "previous", "href": _href(api, req, args, page, documents[0]["id"], backward=True)})
+        links.append({"rel": "previous", "href": _href(api, req, args, page, documents[0][page.key], backward=True)})
     return links
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import falcon
 from sqlalchemy import Connection
 
-from colonnade.api import access, graph, listing, replies, resources, shapes, trees, vip, writing
+from colonnade.api import access, graph, listing, offers, providers, replies, resources, shapes, trees, vip, writing
 from colonnade.api.listeners import Listeners
 from colonnade.api.listing import Listed
 from colonnade.api.members import Members
@@ -18,17 +18,13 @@ from colonnade.api.transport import answer, caller, read_body
 from colonnade.api.trees import Change
 from colonnade.api.writing import Api
 from colonnade.clock import utc
-from colonnade.errors import Conflict, Invalid, Later, NotFound
+from colonnade.errors import Busy, Conflict, Invalid, Later, NotFound
 from colonnade.model import Caller, LoadBalancer, Tree
 from colonnade.store import query, rows
 from colonnade.types import Json
 
 log = logging.getLogger(__name__)
 
-PROVIDERS = {
-    "amphora": "The Colonnade amphora provider: HAProxy in network namespaces or servers.",
-    "octavia": "Deprecated alias of the amphora provider.",
-}
 _TRUE = frozenset({"true", "1", "yes", "on", "t", "y"})
 
 
@@ -53,16 +49,24 @@ class LoadBalancers(Kind[LoadBalancer]):
             raise Invalid("Missing project ID in request where one is required. Give project_id.")
         access.check("loadbalancer:post", who, project_id)
         below = graph.read(given)
-        fields = {**given, "provider": self._provider(given.get("provider"))}
+        choice = self._choice(given)
+        wish = choice.wish
+        fields = {
+            **given, "provider": choice.provider, "topology": wish.topology, "compute_flavor": wish.compute_flavor,
+            "compute_zone": wish.compute_zone,
+        }  # fmt: skip
         for subnet_id in below.subnet_ids:
             vip.check_subnet(self.api.network, who, subnet_id)
         lb_id = writing.new_id()
+        vip.check_network(self.api.network, who, given, wish.vip_networks)
         place = vip.resolve(self.api.network, who, lb_id, project_id, given)
         fields |= {**dataclasses.asdict(place), "project_id": project_id, "id": lb_id}
 
         def decide(conn: Connection) -> Change:
             if not place.vip_owned and (user := query.port_user(conn, place.vip_port_id)):
                 raise Invalid(f"Validation failure: VIP port {place.vip_port_id} is already used by device lb-{user}.")
+            if offers.chosen(conn, given, given.get("provider"), hold=True).wish != wish:
+                raise Busy("The flavor or the availability zone was changed just now. Please try again.")
             lb = LoadBalancer(**writing.new_fields(self.api, None, fields))
             tree = graph.grow(self.makers, lb, below)
             return Change(
@@ -82,11 +86,15 @@ class LoadBalancers(Kind[LoadBalancer]):
             except Later as e:  # the sweep for orphans removes it
                 log.warning("left a port", extra={"port": place.vip_port_id, "error": str(e)})
 
-    def _provider(self, wanted: str | None) -> str:
-        provider = wanted or self.api.settings.api_settings.default_provider_driver
-        if provider not in PROVIDERS:
-            raise Invalid(f"Provider '{provider}' is not enabled.")
-        return provider
+    def _choice(self, given: Json) -> offers.Choice:
+        """Its provider, and what its flavor and availability zone ask for. Raises Invalid."""
+        if given.get("provider"):
+            providers.enabled(given["provider"])
+        with self.api.store.read() as conn:
+            found = offers.chosen(conn, given, given.get("provider"))
+        provider = given.get("provider") or found.provider or self.api.settings.api_settings.default_provider_driver
+        providers.enabled(provider)
+        return offers.Choice(provider, found.wish)
 
     def document(self, tree: Tree, object_id: str) -> Json:
         return replies.of_tree(tree, tree.load_balancer)

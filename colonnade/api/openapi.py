@@ -11,7 +11,7 @@ import orjson
 from pydantic import BaseModel, create_model
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
-from colonnade.api import replies, shapes
+from colonnade.api import offers, replies, shapes
 from colonnade.model import Amphora, HealthMonitor, Listener, LoadBalancer, Member, Pool
 from colonnade.types import Json, Mark
 
@@ -65,8 +65,10 @@ def document() -> Json:
 
 def _schemas() -> Json:
     bodies = (shapes.LOAD_BALANCER, shapes.LISTENER, shapes.POOL, shapes.MEMBER, shapes.HEALTH_MONITOR)
-    models: list[type[BaseModel]] = [m for b in bodies for m in (b.create, b.update)]
-    models += [_reply_model(c) for c in (*_LINKS, Amphora)]
+    offered = tuple(kind.body for kind in offers.PATHS.values())
+    models: list[type[BaseModel]] = [m for b in (*bodies, *offered) for m in (b.create, b.update)]
+    models += [shapes.QUOTA.update]
+    models += [_reply_model(c) for c in (*_LINKS, Amphora, *(b.cls for b in offered))]
     _, made = models_json_schema(
         [(m, "validation") for m in models], ref_template="#/components/schemas/{model}",
         schema_generator=GenerateJsonSchema,
@@ -86,6 +88,12 @@ def _schemas() -> Json:
         schema["required"] += links
     schemas["LoadBalancerCreate"]["anyOf"] = [{"required": [n]} for n in ("vip_subnet_id", "vip_network_id")]
     schemas["PoolCreate"]["anyOf"] = [{"required": [n]} for n in ("loadbalancer_id", "listener_id")]
+    limits: Json = {n: {"type": "integer", "minimum": -1} for n in schemas["QuotaUpdate"]["properties"]}
+    schemas["Quota"] = {
+        "type": "object",
+        "properties": {**limits, "project_id": {"type": "string"}, "tenant_id": {"type": "string"}},
+        "required": [*limits, "project_id", "tenant_id"],
+    }
     schemas["Error"] = {
         "type": "object",
         "anyOf": [{"required": ["faultstring"]}, {"required": ["description"]}, {"required": ["error"]}],
@@ -113,7 +121,7 @@ def _reply_model(cls: type[Any]) -> type[BaseModel]:
             fields[f.name] = (str if datetime in _parts(hints[f.name]) else edge, ...)
             if datetime in _parts(hints[f.name]) and type(None) in _parts(hints[f.name]):
                 fields[f.name] = (str | None, ...)
-    if cls is not Amphora:
+    if "project_id" in fields:
         fields["tenant_id"] = (str, ...)
     if cls is Listener:
         fields["allowed_cidrs"] = (list[str] | None, ...)
@@ -140,10 +148,19 @@ def _paths() -> typing.Iterator[tuple[str, Json]]:
     yield from _crud("/v2/lbaas/pools/{pool_id}/members", "member", Member)
     yield from _crud("/v2/lbaas/healthmonitors", "healthmonitor", HealthMonitor)
     yield "/v2/lbaas/providers", {"get": _reply({"type": "object", "required": ["providers"]})}
+    for root in ("flavor_capabilities", "availability_zone_capabilities"):
+        listed = _item("provider", get=_reply({"type": "object", "required": [root]}), schema={"type": "string"})
+        yield f"/v2/lbaas/providers/{{provider}}/{root}", listed
+    for path, kind in offers.PATHS.items():
+        yield from _offer_paths(f"/v2/lbaas/{path}", kind)
+    yield from _quota_paths()
     amphorae = "/v2/octavia/amphorae"
     listed = _list_of("amphorae", "Amphora")
     yield amphorae, {"get": {**_reply(listed), "parameters": [*_paging(), *_list_arguments(Amphora)]}}
-    yield f"{amphorae}{one}", _item("object_id", get=_reply(_root("amphora", "Amphora")))
+    yield f"{amphorae}{one}", _item("object_id", get=_reply(_root("amphora", "Amphora")), delete=_done(204))
+    yield f"{amphorae}{one}/stats", _item("object_id", get=_reply(_amphora_stats()))
+    for name in ("failover", "config"):
+        yield f"{amphorae}{one}/{name}", _item("object_id", put=_done(202))
     versions = {"type": "object", "required": ["versions"]}
     yield "/", {"get": {**_reply(versions), "security": []}}
 
@@ -174,12 +191,44 @@ def _crud(path: str, root: str, cls: type[Any]) -> typing.Iterator[tuple[str, Js
     yield f"{path}/{{object_id}}", {**item, "parameters": [*parents, _path_id("object_id")]}
 
 
-def _item(parameter: str, **operations: Json) -> Json:
-    return {**operations, "parameters": [_path_id(parameter)]}
+def _offer_paths(path: str, kind: offers.Kind) -> typing.Iterator[tuple[str, Json]]:
+    root, name, listed = kind.body.root, kind.body.cls.__name__, kind.listed
+    arguments = [_argument(n, {"type": "string"}) for n in ("sort", "page_reverse", "fields", "name")]
+    many = _list_of(listed.plural, name, listed.links)
+    yield (
+        path,
+        {
+            "get": {**_reply(many), "parameters": [*_paging(), *arguments]},
+            "post": {**_reply(_root(root, name), 201), "requestBody": _body(_root(root, f"{name}Create"))},
+        },
+    )
+    item = {
+        "get": _reply(_root(root, name)),
+        "put": {**_reply(_root(root, name)), "requestBody": _body(_root(root, f"{name}Update"))},
+        "delete": _done(204),
+    }
+    key = _ID if listed.key == "id" else {"type": "string", "minLength": 1, "maxLength": 255}
+    yield f"{path}/{{object_id}}", _item("object_id", schema=key, **item)
 
 
-def _path_id(name: str) -> Json:
-    return {"name": name, "in": "path", "required": True, "schema": _ID}
+def _quota_paths() -> typing.Iterator[tuple[str, Json]]:
+    path, quota, project = "/v2/lbaas/quotas", _root("quota", "Quota"), {"type": "string", "maxLength": 64}
+    arguments = [_argument(n, {"type": "string"}) for n in ("sort", "page_reverse", "fields", "project_id")]
+    yield path, {"get": {**_reply(_list_of("quotas", "Quota")), "parameters": [*_paging(), *arguments]}}
+    put = {**_reply(quota, 202), "requestBody": _body(_root("quota", "QuotaUpdate"))}
+    yield (
+        f"{path}/{{project_id}}",
+        _item("project_id", schema=project, get=_reply(quota), put=put, delete=_done(202)),
+    )
+    yield f"{path}/{{project_id}}/default", _item("project_id", schema=project, get=_reply(quota))
+
+
+def _item(parameter: str, *, schema: Json | None = None, **operations: Json) -> Json:
+    return {**operations, "parameters": [_path_id(parameter, schema)]}
+
+
+def _path_id(name: str, schema: Json | None = None) -> Json:
+    return {"name": name, "in": "path", "required": True, "schema": schema or _ID}
 
 
 def _argument(name: str, schema: Json) -> Json:
@@ -206,20 +255,28 @@ def _root(root: str, name: str) -> Json:
     return {"type": "object", "properties": {root: _ref(name)}, "required": [root], "additionalProperties": False}
 
 
-def _list_of(plural: str, name: str) -> Json:
+def _list_of(plural: str, name: str, its_links: str | None = None) -> Json:
     # With ``fields`` items hold only some keys, so they are described but not required.
     item = {"type": "object", "description": f"A {name}."}
     links = {"type": "array", "items": {"type": "object", "required": ["rel", "href"]}}
     return {
         "type": "object",
-        "properties": {plural: {"type": "array", "items": item}, f"{plural}_links": links},
-        "required": [plural, f"{plural}_links"],
+        "properties": {plural: {"type": "array", "items": item}, its_links or f"{plural}_links": links},
+        "required": [plural, its_links or f"{plural}_links"],
     }
 
 
 def _stats() -> Json:
     counters = {"type": "object", "properties": {c: {"type": "integer"} for c in _COUNTERS}, "required": [*_COUNTERS]}
     return {"type": "object", "properties": {"stats": counters}, "required": ["stats"]}
+
+
+def _amphora_stats() -> Json:
+    names = ("id", "loadbalancer_id", "listener_id")
+    counters = {**{n: {"type": "string"} for n in names}, **{c: {"type": "integer"} for c in _COUNTERS}}
+    row = {"type": "object", "properties": counters, "required": [*counters]}
+    return {"type": "object", "properties": {"amphora_stats": {"type": "array", "items": row}},
+            "required": ["amphora_stats"]}  # fmt: skip
 
 
 def _events() -> Json:

@@ -7,7 +7,21 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row
 
-from colonnade.model import Amphora, HealthMonitor, Listener, LoadBalancer, Member, Pool, Resource, Tree
+from colonnade.model import (
+    Amphora,
+    AvailabilityZone,
+    AvailabilityZoneProfile,
+    Flavor,
+    FlavorProfile,
+    HealthMonitor,
+    Listener,
+    LoadBalancer,
+    Member,
+    Pool,
+    Quota,
+    Resource,
+    Tree,
+)
 from colonnade.store import query, rows, tables
 from colonnade.store.query import Links
 from colonnade.types import Json, Mark
@@ -27,11 +41,12 @@ def _shown(cls: type[Any]) -> tuple[str, ...]:
     return tuple(n for n, m in marks.items() if Mark.HIDDEN not in m and n not in _PARENTS.get(cls, ()))
 
 
+_OFFERS = (FlavorProfile, Flavor, AvailabilityZoneProfile, AvailabilityZone)
 FIELDS: dict[type[Any], tuple[str, ...]] = {
-    c: _shown(c) for c in (LoadBalancer, Listener, Pool, Member, HealthMonitor, Amphora)
+    c: _shown(c) for c in (LoadBalancer, Listener, Pool, Member, HealthMonitor, Amphora, Quota, *_OFFERS)
 }
 _COLUMN_NAMES = {c: (*names, *_PARENTS.get(c, ())) for c, names in FIELDS.items()}
-_KEYS = {c: names if c is Amphora else (*names, "tenant_id") for c, names in _COLUMN_NAMES.items()}
+_KEYS = {c: (*names, "tenant_id") if "project_id" in names else names for c, names in _COLUMN_NAMES.items()}
 COLUMNS: dict[type[Any], tuple[ColumnElement[Any], ...]] = {
     c: tuple(tables.OF[c].c["project_id" if k == "tenant_id" else k] for k in keys) for c, keys in _KEYS.items()
 }  # tenant_id is project_id by its old name

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import Annotated, Any, Literal
 
+import orjson
 from annotated_types import Interval, MaxLen
 from pydantic import (
     AfterValidator,
@@ -29,8 +30,20 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from colonnade.errors import Invalid, Unsupported
-from colonnade.model import HealthMonitor, Listener, LoadBalancer, Member, Pool, SessionPersistence
-from colonnade.types import Algorithm, Cidr, IpAddress, Json, Mark, Matches, PoolProtocol, Uuid
+from colonnade.model import (
+    AvailabilityZone,
+    AvailabilityZoneProfile,
+    Flavor,
+    FlavorProfile,
+    HealthMonitor,
+    Listener,
+    LoadBalancer,
+    Member,
+    Pool,
+    Quota,
+    SessionPersistence,
+)
+from colonnade.types import Algorithm, Cidr, IpAddress, Json, JsonText, Mark, Matches, PoolProtocol, QuotaLimit, Uuid
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _LINES = re.compile(r"[\r\n\t]")
@@ -48,10 +61,15 @@ _ALSO_AT_CREATION: dict[type[Any], dict[str, Any]] = {
     Pool: {**_LEGACY, "loadbalancer_id": Uuid, "listener_id": Uuid},
     Member: {**_LEGACY, "request_sriov": bool},
     HealthMonitor: _LEGACY,
+    FlavorProfile: {},
+    Flavor: {},
+    AvailabilityZoneProfile: {},
+    AvailabilityZone: {},
+    Quota: {},
 }
 
 # Refused fields that a change may not even name.
-_NOT_IN_CHANGE = frozenset({"flavor_id", "availability_zone", "additional_vips"})
+_NOT_IN_CHANGE = frozenset({"additional_vips"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,13 +266,15 @@ def _annotated(hint: Any, name: str) -> Any:  # noqa: ANN401
                 made += [AfterValidator(_ip), _schema_of(note)]
             case Cidr():
                 made += [AfterValidator(_cidr), _schema_of(note)]
+            case JsonText():
+                made += [AfterValidator(_json_object), _schema_of(note)]
             case Mark():
                 pass
             case _:
                 made.append(note)
     if base is int:
         made.append(BeforeValidator(_no_bool))  # last, or pydantic forgets the limits in the JSON schema
-    if base is str and not any(isinstance(n, Matches | IpAddress | Cidr) for n in notes):
+    if base is str and not any(isinstance(n, Matches | IpAddress | Cidr | JsonText) for n in notes):
         longest = next((n.max_length for n in notes if isinstance(n, MaxLen)), 64)
         made += [AfterValidator(_text if name == "description" else _line), _schema_of_line(longest)]
     return Annotated[base, *made] if made else base
@@ -266,6 +286,8 @@ def _schema_of(note: Any) -> WithJsonSchema:  # noqa: ANN401
             return WithJsonSchema({"type": "string", "format": "uuid"})
         case Matches(pattern):
             return WithJsonSchema({"type": "string", "pattern": f"^(?:{pattern.pattern})$", "maxLength": 64})
+        case JsonText():
+            return WithJsonSchema({"type": "string", "maxLength": 4096, "contentMediaType": "application/json"})
         case IpAddress():
             return WithJsonSchema({"anyOf": [{"type": "string", "format": f} for f in ("ipv4", "ipv6")]})
         case _:
@@ -313,6 +335,16 @@ def _cidr(value: str) -> str:
         return str(ip_network(value, strict=False))
     except ValueError as e:
         raise PydanticCustomError("cidr", "Value should be IPv4 or IPv6 CIDR format") from e
+
+
+def _json_object(value: str) -> str:
+    try:
+        fine = isinstance(orjson.loads(value), dict)
+    except ValueError:
+        fine = False
+    if not fine or _CONTROL.search(_LINES.sub("", value)):
+        raise PydanticCustomError("json", "Value should be the text of a JSON object")
+    return value
 
 
 def _no_bool(value: Any) -> Any:  # noqa: ANN401 - before validation it is anything
@@ -365,3 +397,19 @@ MEMBER = Body(Member, "member", "member_", _creation(Member), _change(Member))
 HEALTH_MONITOR = Body(
     HealthMonitor, "healthmonitor", "health_monitor_", _creation(HealthMonitor), _change(HealthMonitor)
 )
+FLAVOR_PROFILE = Body(
+    FlavorProfile, "flavorprofile", "flavor_profile_", _creation(FlavorProfile), _change(FlavorProfile)
+)
+FLAVOR = Body(Flavor, "flavor", "flavor_", _creation(Flavor), _change(Flavor))
+AVAILABILITY_ZONE_PROFILE = Body(
+    AvailabilityZoneProfile, "availability_zone_profile", "availability_zone_profile_",
+    _creation(AvailabilityZoneProfile), _change(AvailabilityZoneProfile),
+)  # fmt: skip
+AVAILABILITY_ZONE = Body(
+    AvailabilityZone, "availability_zone", "availability_zone_", _creation(AvailabilityZone), _change(AvailabilityZone)
+)
+
+# Old and new spelling of two kinds; clients send either, and are answered with both.
+QUOTA_SPELLINGS = {"load_balancer": "loadbalancer", "health_monitor": "healthmonitor"}
+_QUOTA = _creation(Quota, "Update", (), **dict.fromkeys(QUOTA_SPELLINGS, QuotaLimit))
+QUOTA = Body(Quota, "quota", "quotas", _QUOTA, _QUOTA)

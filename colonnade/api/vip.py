@@ -40,6 +40,21 @@ def resolve(network: Network, who: Caller, lb_id: str, project_id: str, given: J
     raise Invalid("Validation failure: VIP must contain one of: vip_port_id, vip_network_id, vip_subnet_id.")
 
 
+def check_network(network: Network, who: Caller, given: Json, allowed: tuple[str, ...]) -> None:
+    """400 unless the VIP is to be on one of these networks; none given: on any."""
+    if not allowed:
+        return
+    port = network.port(given["vip_port_id"]) if given.get("vip_port_id") else None
+    network_id = port.network_id if port else given.get("vip_network_id")
+    if network_id is None and given.get("vip_subnet_id"):
+        network_id = visible(network, who, given["vip_subnet_id"]).network_id
+    if network_id is not None and network_id not in allowed:
+        raise Invalid(
+            f"Validation failure: Supplied VIP network_id {network_id} is not allowed by the availability zone; its "
+            f"VIPs are on: {', '.join(allowed)}."
+        )
+
+
 def visible(network: Network, who: Caller, subnet_id: str) -> Subnet:
     """The subnet, if the caller may see it. Raises Invalid."""
     subnet = network.subnet(subnet_id)

@@ -3,18 +3,19 @@
 import dataclasses
 import logging
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from sqlalchemy import Connection, Table, bindparam, delete, insert, update
 
-from colonnade.api.trees import PART, Change
+from colonnade.api.trees import PART, Change, going
 from colonnade.clock import Clock, utc
-from colonnade.drivers import Doorbell, Network
+from colonnade.drivers import Doorbell, Network, Supplies
 from colonnade.errors import Conflict, NotFound
 from colonnade.model import LoadBalancer, Resource, Tree
 from colonnade.settings import Settings
-from colonnade.store import events, rows, tables, work
+from colonnade.store import amphorae, events, quotas, rows, tables, work
 from colonnade.store.store import Store
 from colonnade.types import Json
 
@@ -30,6 +31,7 @@ class Api:
     network: Network
     doorbell: Doorbell
     clock: Clock
+    supplies: Supplies
 
 
 def new_id() -> str:
@@ -49,7 +51,7 @@ def change(api: Api, lb_id: str, decide: Callable[[Tree], Change], *, delete: bo
         if before.delete_wanted and not delete:
             raise Conflict(f"Load Balancer {lb_id} is immutable and cannot be updated.")
         asked = decide(before)
-        _save(conn, before, asked, now)
+        _save(api, conn, before, asked, now)
     return _announced(api, asked)
 
 
@@ -59,7 +61,7 @@ def create(api: Api, lb_id: str, decide: Callable[[Connection], Change]) -> Tree
     with api.store.write() as conn:
         work.touch(conn, lb_id, now)
         asked = decide(conn)
-        _save(conn, None, asked, now)
+        _save(api, conn, None, asked, now)
     return _announced(api, asked)
 
 
@@ -70,17 +72,27 @@ def _announced(api: Api, asked: Change) -> Tree:
     return asked.tree
 
 
-def _save(conn: Connection, before: Tree | None, asked: Change, now: float) -> None:
+def _save(api: Api, conn: Connection, before: Tree | None, asked: Change, now: float) -> None:
     old = {} if before is None else {v.id: v for v in _parts(before)}
     fresh: dict[type[Resource], list[Resource]] = {}
+    growth: Counter[type[Any]] = Counter()
     for value in _parts(asked.tree):
         known = old.get(value.id)
         if known is None:
             fresh.setdefault(type(value), []).append(value)
+            growth[type(value)] += 1
+        elif value is not known and going(value) and not going(known):
+            growth[type(value)] -= 1  # a batch is asked for its net growth
+    if api.settings.api_settings.auth_strategy != "noauth":
+        quotas.claim(conn, asked.tree.load_balancer.project_id, growth, api.settings.quotas.by_kind)
     for cls, values in fresh.items():
         conn.execute(insert(tables.OF[cls]), [rows.to_row(v) for v in values])
         _add_tags(conn, values)
     _update(conn, [(old[v.id], v) for v in _parts(asked.tree) if v.id in old and v is not old[v.id]])
+    if before is not None:
+        for was, now_is in zip(before.amphorae, asked.tree.amphorae, strict=True):
+            if now_is is not was:
+                amphorae.change(conn, was, now_is, now)
     lb = asked.tree.load_balancer
     events.add(conn, lb.id, lb.project_id, now, "asked", asked.about, asked.sentence)
 

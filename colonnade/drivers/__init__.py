@@ -64,6 +64,16 @@ class Compute(Protocol):
         ...
 
 
+class Supplies(Protocol):
+    """What amphorae can be made of and where; asked when an operator writes it into a flavor or a zone."""
+
+    def check(self, option: str, value: str) -> None:
+        """Whether ``value`` can be had for ``option``: compute_flavor, amp_image_tag, sriov_vip, allow_member_sriov,
+        compute_zone, volume_zone or management_network. Raises Invalid when there is no such thing, and Unsupported
+        when the option has no effect in this world."""
+        ...
+
+
 class AmphoraLink(Protocol):
     """Talking to an amphora's agent. Raises Later when it does not answer, Broken when it refuses a bundle."""
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from sqlalchemy import Connection
 
 from colonnade import wire
-from colonnade.errors import Broken, Conflict, Later
+from colonnade.errors import Broken, Conflict, Invalid, Later, Unsupported
 from colonnade.model import FixedIp, NetworkPort, Subnet
 from colonnade.types import Json
 
@@ -69,6 +69,7 @@ class Cloud:
     deaf: set[str] = field(default_factory=set)  # amphorae whose agent does not answer
     bridges: set[str] | None = None  # networks that exist on the host; None: all
     pushes: list[tuple[str, str]] = field(default_factory=list)  # (amphora, digest)
+    supplies: set[str] = field(default_factory=lambda: {"small", "big", "tag", "nova", "az2"})
 
     def __post_init__(self) -> None:
         self._lock = threading.RLock()
@@ -151,6 +152,15 @@ class Cloud:
         self.trouble("names", "before")
         with self._lock:
             return list(self.places)
+
+    # Supplies
+
+    def check(self, option: str, value: str) -> None:
+        """Whether ``value`` can be had for ``option``."""
+        if option not in ("compute_flavor", "amp_image_tag", "compute_zone"):
+            raise Unsupported(f"A cloud in memory has nothing to give for {option}.")
+        if value not in self.supplies:
+            raise Invalid(f"{option} {value} not found.")
 
     # AmphoraLink
 

@@ -6,7 +6,7 @@ from typing import Any
 import falcon
 from sqlalchemy import Connection, select
 
-from colonnade.errors import ApiError, NotFound
+from colonnade.errors import ApiError, Invalid, NotFound, Unsupported
 from colonnade.local import listing, web
 from colonnade.local.identity import Identity
 from colonnade.local.listing import Collection
@@ -21,6 +21,13 @@ from colonnade.types import AmphoraStatus, Json
 OPEN_PATHS = frozenset({"", "/v2.1"})
 _LEAST, _MOST = (2, 1), (2, 96)
 _FLAVOR = "amphora"
+_ZONE = "nova"
+_LACKS = {
+    "sriov_vip": "there is no SR-IOV in its networks",
+    "allow_member_sriov": "there is no SR-IOV in its networks",
+    "volume_zone": "amphorae have no volumes",
+    "management_network": "amphorae are reached through a socket of the host",
+}
 _WRITES = "Servers here are amphorae: load balancers make and remove them (openstack loadbalancer …)."
 
 _STATES = {  # amphora status -> (status, vm_state, task_state, power_state)
@@ -44,6 +51,27 @@ class NotAcceptable(ApiError):
     """A microversion that is not served."""
 
     status = 406
+
+
+class Host:
+    """What a stand-alone host has for amphorae (drivers.Supplies): what this service shows."""
+
+    def check(self, option: str, value: str) -> None:
+        """Raises Invalid and Unsupported, as the protocol says."""
+        match option:
+            case "compute_flavor" if value != _FLAVOR:
+                raise Invalid(f"Compute flavor {value} not found; a stand-alone installation has one: {_FLAVOR}.")
+            case "compute_zone" if value != _ZONE:
+                raise Invalid(f"Compute zone {value} not found; a stand-alone installation has one: {_ZONE}.")
+            case "amp_image_tag":
+                raise Invalid(
+                    f"Image with tag {value} not found: amphorae of a stand-alone installation are network namespaces, "
+                    "made from no image."
+                )
+            case "compute_flavor" | "compute_zone":
+                return
+            case _:
+                raise Unsupported(f"A stand-alone installation has nothing to give for {option}: {_LACKS[option]}.")
 
 
 def routes(store: Store, identity: Identity) -> list[tuple[str, object]]:
@@ -222,7 +250,7 @@ def _render(
         "links": [{"rel": "self", "href": f"{root}/v2.1/servers/{server_id}"}],
         "progress": 100 if status == "ACTIVE" else 0,
         "OS-DCF:diskConfig": "MANUAL",
-        "OS-EXT-AZ:availability_zone": row.cached_zone or "nova",
+        "OS-EXT-AZ:availability_zone": row.cached_zone or _ZONE,
         "config_drive": "",
         "key_name": None,
         "OS-SRV-USG:launched_at": created,

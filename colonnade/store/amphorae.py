@@ -13,11 +13,14 @@ from colonnade.store.tables import COUNTERS, GONE, amphora, listener_statistics
 from colonnade.types import Role
 
 
-def add(conn: Connection, lb_id: str, role: Role, incarnation: int, now: float) -> Amphora:
+def add(
+    conn: Connection, lb_id: str, role: Role, incarnation: int, now: float, *, compute_flavor: str | None = None,
+    zone: str | None = None,
+) -> Amphora:  # fmt: skip
     """The intent to have one more amphora, with the names and keys that the deed will use."""
     new = Amphora(
         id=str(uuid.uuid4()), loadbalancer_id=lb_id, role=role, incarnation=incarnation,
-        heartbeat_key=secrets.token_hex(32), created_at=utc(now),
+        heartbeat_key=secrets.token_hex(32), created_at=utc(now), compute_flavor=compute_flavor, cached_zone=zone,
     )  # fmt: skip
     conn.execute(insert(amphora).values(rows.to_row(new)))
     return new

@@ -5,12 +5,12 @@ Each question is one query; each removal says its condition again, so that it is
 
 from collections.abc import Iterable
 
-from sqlalchemy import ColumnElement, Connection, delete, select
+from sqlalchemy import ColumnElement, Connection, and_, delete, or_, select
 
 from colonnade.model import Amphora
 from colonnade.store import rows
 from colonnade.store.tables import OF, amphora, listener, listener_statistics, load_balancer, tag, work
-from colonnade.types import ProvisioningStatus
+from colonnade.types import AmphoraStatus, ProvisioningStatus
 
 FABRIC = "fabric"
 
@@ -26,8 +26,12 @@ def load_balancer_ids(conn: Connection) -> set[str]:
 
 
 def lost_amphorae(conn: Connection) -> dict[str, Amphora]:
-    """Amphorae whose load balancer is gone."""
-    query = select(amphora).where(amphora.c.loadbalancer_id.is_not(None), _no_balancer(amphora.c.loadbalancer_id))
+    """Amphorae whose load balancer is gone, and spare ones that were deleted."""
+    c = amphora.c
+    spare = and_(c.loadbalancer_id.is_(None), c.status == AmphoraStatus.PENDING_DELETE)
+    query = select(amphora).where(
+        or_(and_(c.loadbalancer_id.is_not(None), _no_balancer(c.loadbalancer_id)), spare)
+    )  # fmt: skip
     return {row["id"]: rows.from_row(Amphora, row) for row in conn.execute(query).mappings()}
 
 
@@ -85,7 +89,7 @@ def _no_listener() -> ColumnElement[bool]:
 
 
 def _no_object() -> list[ColumnElement[bool]]:
-    return [~select(t.c.id).where(t.c.id == tag.c.object_id).exists() for t in OF.values()]
+    return [~select(t.c.id).where(t.c.id == tag.c.object_id).exists() for t in OF.values() if "tags" in t.c]
 
 
 def _pointless() -> tuple[ColumnElement[bool], ColumnElement[bool]]:

@@ -60,6 +60,7 @@ class Page:
     limit: int | None
     marker: str | None = None
     backward: bool = False  # the page that ends just before the marker
+    key: str = "id"  # the column that a marker names
 
 
 def page(
@@ -71,7 +72,7 @@ def page(
     query = select(*columns).where(*where)
     backward = wanted.backward and wanted.marker is not None
     if wanted.marker is not None:
-        marker = conn.execute(select(table).where(table.c.id == wanted.marker, *where)).first()
+        marker = conn.execute(select(table).where(table.c[wanted.key] == wanted.marker, *where)).first()
         if marker is None:
             raise UnknownMarker(wanted.marker)
         query = query.where(_after(keys, marker._asdict(), backward))

@@ -20,6 +20,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    UniqueConstraint,
 )  # fmt: skip
 
 from colonnade import model
@@ -69,7 +70,7 @@ def _column(name: str, hint: Any) -> Column[Any]:  # noqa: ANN401
     return Column(name, sql, primary_key=keyed, nullable=nullable and not keyed, index=parent and not keyed)
 
 
-def _table(name: str, cls: type[Any], *more: Column[Any]) -> Table:
+def _table(name: str, cls: type[Any], *more: Column[Any] | UniqueConstraint) -> Table:
     hints = typing.get_type_hints(cls, include_extras=True)
     columns = [_column(f.name, hints[f.name]) for f in dataclasses.fields(cls)]
     return Table(name, metadata, *columns, *more)
@@ -81,6 +82,18 @@ pool = _table("pool", model.Pool)
 member = _table("member", model.Member)
 health_monitor = _table("health_monitor", model.HealthMonitor)
 amphora = _table("amphora", model.Amphora)
+flavor_profile = _table("flavor_profile", model.FlavorProfile)
+flavor = _table("flavor", model.Flavor, UniqueConstraint("name"))
+availability_zone_profile = _table("availability_zone_profile", model.AvailabilityZoneProfile)
+availability_zone = _table("availability_zone", model.AvailabilityZone, UniqueConstraint("name"))
+
+# A project's limits; null: the default. Its row is also what writes of one project take turns on (store.quotas).
+quota = Table(
+    "quota",
+    metadata,
+    Column("project_id", String(64), primary_key=True),
+    *(Column(f.name, Integer) for f in dataclasses.fields(model.Quota) if f.name != "project_id"),
+)
 
 OF = {
     model.LoadBalancer: load_balancer,
@@ -89,6 +102,11 @@ OF = {
     model.Member: member,
     model.HealthMonitor: health_monitor,
     model.Amphora: amphora,
+    model.Quota: quota,
+    model.FlavorProfile: flavor_profile,
+    model.Flavor: flavor,
+    model.AvailabilityZoneProfile: availability_zone_profile,
+    model.AvailabilityZone: availability_zone,
 }
 
 # Tags stand in their object's row for reading and here for filtering; both are written in one transaction.

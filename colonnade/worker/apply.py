@@ -102,7 +102,9 @@ def _release_vip(sight: Sight, hands: Hands) -> str:
 def _boot(step: Boot, sight: Sight, hands: Hands) -> str:
     if step.amphora is None:
         with hands.write() as conn:
-            row = amphorae.add(conn, sight.balancer.id, step.seat.role, step.seat.incarnation, hands.clock.now())
+            lb, seat = sight.balancer, step.seat
+            made_of = {"compute_flavor": lb.compute_flavor, "zone": lb.compute_zone}
+            row = amphorae.add(conn, lb.id, seat.role, seat.incarnation, hands.clock.now(), **made_of)
         seen = sight.amphorae[row.id] = Seen(stored=row, row=row)
     else:
         seen = sight.amphorae[step.amphora]

@@ -76,7 +76,7 @@ class Service:
         self.settings = dataclasses.replace(self.settings, api_settings=section)
         alone = make_lb_app(
             settings=self.settings, store=self.store, network=self.cloud, doorbell=self.doorbell, clock=self.clock,
-            identity=People(),
+            identity=People(), supplies=self.cloud,
         )  # fmt: skip
         self.wsgi = Prefixes({"/load-balancer": alone}, alone)
         self.client = falcon.testing.TestClient(self.wsgi)
@@ -134,7 +134,7 @@ class Service:
         """What the loop does when all is well: nothing is PENDING, what was to go is gone."""
         with self.store.write() as conn:
             for table in tables.OF.values():
-                if table is tables.amphora:
+                if "provisioning_status" not in table.c:
                     continue
                 c = table.c.provisioning_status
                 conn.execute(delete(table).where(c == "PENDING_DELETE"))

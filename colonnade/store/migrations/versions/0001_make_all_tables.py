@@ -25,7 +25,7 @@ def upgrade() -> None:
         sa.Column("vrrp_interface", sa.String(length=64), nullable=True),
         sa.Column("vrrp_id", sa.Integer(), nullable=True),
         sa.Column("vrrp_priority", sa.Integer(), nullable=True),
-        sa.Column("cached_zone", sa.String(length=64), nullable=True),
+        sa.Column("cached_zone", sa.String(length=255), nullable=True),
         sa.Column("created_at", sa.DateTime(), nullable=False),
         sa.Column("updated_at", sa.DateTime(), nullable=True),
         sa.Column("image_id", sa.String(length=36), nullable=True),
@@ -175,6 +175,8 @@ def upgrade() -> None:
         sa.Column("availability_zone", sa.String(length=255), nullable=True),
         sa.Column("vip_owned", sa.Boolean(), nullable=False),
         sa.Column("topology", sa.String(length=255), nullable=False),
+        sa.Column("compute_flavor", sa.String(length=255), nullable=True),
+        sa.Column("compute_zone", sa.String(length=255), nullable=True),
         sa.Column("incarnation", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
@@ -403,3 +405,55 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("work", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_work_due_at"), ["due_at"], unique=False)
+    op.create_table(
+        "availability_zone",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("description", sa.String(length=255), nullable=False),
+        sa.Column("enabled", sa.Boolean(), nullable=False),
+        sa.Column("availability_zone_profile_id", sa.String(length=36), nullable=False),
+        sa.Column("created_at", sa.DateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("name", name=op.f("uq_availability_zone_name")),
+    )
+    op.create_table(
+        "availability_zone_profile",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("provider_name", sa.String(length=255), nullable=False),
+        sa.Column("availability_zone_data", sa.String(length=4096), nullable=False),
+        sa.Column("created_at", sa.DateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
+        "flavor",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("description", sa.String(length=255), nullable=False),
+        sa.Column("enabled", sa.Boolean(), nullable=False),
+        sa.Column("flavor_profile_id", sa.String(length=36), nullable=False),
+        sa.Column("created_at", sa.DateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("name", name=op.f("uq_flavor_name")),
+    )
+    op.create_table(
+        "flavor_profile",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("provider_name", sa.String(length=255), nullable=False),
+        sa.Column("flavor_data", sa.String(length=4096), nullable=False),
+        sa.Column("created_at", sa.DateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
+        "quota",
+        sa.Column("project_id", sa.String(length=64), nullable=False),
+        sa.Column("loadbalancer", sa.Integer(), nullable=True),
+        sa.Column("listener", sa.Integer(), nullable=True),
+        sa.Column("pool", sa.Integer(), nullable=True),
+        sa.Column("healthmonitor", sa.Integer(), nullable=True),
+        sa.Column("member", sa.Integer(), nullable=True),
+        sa.Column("l7policy", sa.Integer(), nullable=True),
+        sa.Column("l7rule", sa.Integer(), nullable=True),
+        sa.PrimaryKeyConstraint("project_id"),
+    )
