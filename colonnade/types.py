@@ -47,6 +47,13 @@ class Cidr:
     """A network in CIDR notation as text, host bits cleared."""
 
 
+@dataclass(frozen=True)
+class OneOf:
+    """One of a few numbers."""
+
+    numbers: tuple[int, ...]
+
+
 UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 Uuid = Annotated[str, Matches(UUID, "Value should be UUID format")]
@@ -84,6 +91,17 @@ DomainName = Annotated[
         "Value should be a host name (RFC 1123)",
     ),
 ]
+
+Url = Annotated[
+    str,
+    MaxLen(255),
+    Matches(
+        re.compile(r"[Hh][Tt][Tt][Pp][Ss]?://[A-Za-z0-9_%\[][!-~]*"),
+        "Value should be an http or https URL that holds no white space",
+    ),
+]
+RedirectCode = Annotated[int, OneOf((301, 302, 303, 307, 308))]
+Position = Annotated[int, Interval(ge=1, le=2147483647)]
 
 
 class ProvisioningStatus(StrEnum):
@@ -172,6 +190,38 @@ class HttpMethod(StrEnum):
     OPTIONS = "OPTIONS"
     CONNECT = "CONNECT"
     PATCH = "PATCH"
+
+
+class L7Action(StrEnum):
+    """What an L7 policy does with a request."""
+
+    REJECT = "REJECT"
+    REDIRECT_TO_URL = "REDIRECT_TO_URL"
+    REDIRECT_TO_POOL = "REDIRECT_TO_POOL"
+    REDIRECT_PREFIX = "REDIRECT_PREFIX"
+
+
+class L7RuleType(StrEnum):
+    """What of a request an L7 rule looks at."""
+
+    HOST_NAME = "HOST_NAME"
+    PATH = "PATH"
+    FILE_TYPE = "FILE_TYPE"
+    HEADER = "HEADER"
+    COOKIE = "COOKIE"
+    SSL_CONN_HAS_CERT = "SSL_CONN_HAS_CERT"
+    SSL_VERIFY_RESULT = "SSL_VERIFY_RESULT"
+    SSL_DN_FIELD = "SSL_DN_FIELD"
+
+
+class L7CompareType(StrEnum):
+    """How an L7 rule compares it with its value."""
+
+    REGEX = "REGEX"
+    STARTS_WITH = "STARTS_WITH"
+    ENDS_WITH = "ENDS_WITH"
+    CONTAINS = "CONTAINS"
+    EQUAL_TO = "EQUAL_TO"
 
 
 class AmphoraStatus(StrEnum):
