@@ -29,8 +29,17 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from colonnade.errors import Invalid, Unsupported
-from colonnade.model import HealthMonitor, Listener, LoadBalancer, Member, Pool, SessionPersistence
-from colonnade.types import Algorithm, Cidr, IpAddress, Json, Mark, Matches, PoolProtocol, Uuid
+from colonnade.model import (
+    HealthMonitor,
+    L7Policy,
+    L7Rule,
+    Listener,
+    LoadBalancer,
+    Member,
+    Pool,
+    SessionPersistence,
+)  # fmt: skip
+from colonnade.types import Algorithm, Cidr, IpAddress, Json, Mark, Matches, OneOf, PoolProtocol, Uuid
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _LINES = re.compile(r"[\r\n\t]")
@@ -48,6 +57,8 @@ _ALSO_AT_CREATION: dict[type[Any], dict[str, Any]] = {
     Pool: {**_LEGACY, "loadbalancer_id": Uuid, "listener_id": Uuid},
     Member: {**_LEGACY, "request_sriov": bool},
     HealthMonitor: _LEGACY,
+    L7Policy: _LEGACY,
+    L7Rule: _LEGACY,
 }
 
 # Refused fields that a change may not even name.
@@ -248,6 +259,8 @@ def _annotated(hint: Any, name: str) -> Any:  # noqa: ANN401
                 made += [AfterValidator(_ip), _schema_of(note)]
             case Cidr():
                 made += [AfterValidator(_cidr), _schema_of(note)]
+            case OneOf(numbers):
+                made += [AfterValidator(functools.partial(_one_of, numbers)), _schema_of(note)]
             case Mark():
                 pass
             case _:
@@ -266,6 +279,8 @@ def _schema_of(note: Any) -> WithJsonSchema:  # noqa: ANN401
             return WithJsonSchema({"type": "string", "format": "uuid"})
         case Matches(pattern):
             return WithJsonSchema({"type": "string", "pattern": f"^(?:{pattern.pattern})$", "maxLength": 64})
+        case OneOf(numbers):
+            return WithJsonSchema({"type": "integer", "enum": list(numbers)})
         case IpAddress():
             return WithJsonSchema({"anyOf": [{"type": "string", "format": f} for f in ("ipv4", "ipv6")]})
         case _:
@@ -284,6 +299,12 @@ def _match(pattern: re.Pattern[str], why: str, value: str) -> str:
     if pattern.fullmatch(value) is None:
         raise PydanticCustomError("pattern", why.replace("{", "{{"))
     return value.lower() if why.endswith("UUID format") else value
+
+
+def _one_of(numbers: tuple[int, ...], value: int) -> int:
+    if value not in numbers:
+        raise PydanticCustomError("one_of", f"Value should be one of: {', '.join(map(str, numbers))}")
+    return value
 
 
 def _line(value: str) -> str:
@@ -355,7 +376,13 @@ _POOL_NODE: Any = _creation(
     Pool, "Node", _NODE, healthmonitor=_MONITOR_NODE, members=tuple[_MEMBER_NODE, ...],
     protocol=PoolProtocol, lb_algorithm=Algorithm,  # absent in a reference by name
 )  # fmt: skip
-_LISTENER_NODE: Any = _creation(Listener, "Node", _NODE, default_pool=_POOL_NODE)
+_L7_RULE_NODE: Any = _creation(L7Rule, "Node", _NODE)
+_L7_POLICY_NODE: Any = _creation(
+    L7Policy, "Node", _NODE, redirect_pool=_POOL_NODE, rules=tuple[_L7_RULE_NODE, ...]
+)  # fmt: skip
+_LISTENER_NODE: Any = _creation(
+    Listener, "Node", _NODE, default_pool=_POOL_NODE, l7policies=tuple[_L7_POLICY_NODE, ...]
+)  # fmt: skip
 _TREE = _creation(LoadBalancer, listeners=tuple[_LISTENER_NODE, ...], pools=tuple[_POOL_NODE, ...])
 
 LOAD_BALANCER = Body(LoadBalancer, "loadbalancer", "load_balancer", _TREE, _change(LoadBalancer))
@@ -365,3 +392,5 @@ MEMBER = Body(Member, "member", "member_", _creation(Member), _change(Member))
 HEALTH_MONITOR = Body(
     HealthMonitor, "healthmonitor", "health_monitor_", _creation(HealthMonitor), _change(HealthMonitor)
 )
+L7_POLICY = Body(L7Policy, "l7policy", "l7policy_", _creation(L7Policy), _change(L7Policy))
+L7_RULE = Body(L7Rule, "rule", "rule_", _creation(L7Rule), _change(L7Rule))

@@ -8,7 +8,7 @@ import falcon
 from colonnade.api import access, listing
 from colonnade.api.loadbalancers import PROVIDERS
 from colonnade.api.resources import MISSING_ID
-from colonnade.api.transport import ParentNotFound, answer, caller
+from colonnade.api.transport import answer, caller
 from colonnade.api.writing import Api
 from colonnade.errors import Invalid, NotFound, Unsupported
 from colonnade.types import Json
@@ -27,8 +27,6 @@ class Missing:
 
 
 MISSING = (
-    Missing(path="l7policies", plural="l7policies", links="l7policies_links", title="L7Policy", policy="l7policy",
-            noun="L7 policies"),
     Missing(path="flavors", plural="flavors", links="flavors_links", title="Flavor", policy="flavor", noun="Flavors"),
     Missing(path="flavorprofiles", plural="flavorprofiles", links="flavorprofile_links", title="Flavor Profile",
             policy="flavor-profile", noun="Flavor profiles"),
@@ -48,10 +46,7 @@ class Collection:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         listing.limit_of(listing.Args.of(req).one("limit"), 1)
-        if self.kind.policy == "l7policy":
-            access.listed_project("l7policy", caller(req), listing.Args.of(req).one("project_id"))
-        else:
-            access.check(f"{self.kind.policy}:get_all", caller(req), caller(req).project_id)
+        access.check(f"{self.kind.policy}:get_all", caller(req), caller(req).project_id)
         answer(resp, {self.kind.plural: [], self.kind.links: []})
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -75,15 +70,6 @@ class Item:
         raise NotFound(f"{self.kind.title} {object_id} not found.")
 
     on_get = on_put = on_delete = _answer
-
-
-class Rules:
-    """L7 rules live below policies, and there are none."""
-
-    def _answer(self, req: falcon.Request, resp: falcon.Response, object_id: str, rule_id: str = "") -> None:
-        raise ParentNotFound(f"L7Policy {object_id} not found.")
-
-    on_get = on_put = on_post = on_delete = _answer
 
 
 _KEYS = ("loadbalancer", "load_balancer", "listener", "member", "pool", "healthmonitor", "health_monitor", "l7policy",

@@ -1,7 +1,7 @@
 """haproxy.cfg of one load balancer, rendered purely from its tree.
 
 Names are a contract with whoever reads HAProxy's statistics: frontend ``<listener id>``, backend
-``<pool id>:<listener id>`` (one for each listener that uses the pool), server ``<member id>``, ACL ``<L7 rule id>``. A server line holds only
+``<pool id>:<listener id>`` (one for each listener that uses the pool), server ``<member id>``. A server line holds only
 keywords that ``add server`` takes too, except in backends with a cookie. Paths that depend on the process come from the
 environment: COLONNADE_SOCKET, COLONNADE_STATE, COLONNADE_LOG, COLONNADE_MAXCONN. All else is relative to the working
 directory. It is the same for every reload, so a process started with ``-x`` and ``-sf`` takes listeners, server states
@@ -98,8 +98,6 @@ def used(tree: Tree) -> Iterator[tuple[Listener, Pool]]:
 
 def _aims(tree: Tree, listener: Listener) -> list[Pool]:
     """The pools to which the listener's L7 policies send."""
-    if _mode(listener) != "http":
-        return []
     wanted = [p.redirect_pool_id for p, _ in l7.effective(tree, listener)]
     return [p for pool_id in wanted for p in tree.pools if p.id == pool_id]
 
@@ -174,9 +172,7 @@ def _defaults() -> Section:
     ]
 
 
-def _frontend(
-    tree: Tree, listener: Listener, pool: Pool | None, vips: Sequence[str], limits: Limits
-) -> Section:
+def _frontend(tree: Tree, listener: Listener, pool: Pool | None, vips: Sequence[str], limits: Limits) -> Section:
     http = _mode(listener) == "http"
     limit = listener.connection_limit if listener.connection_limit >= 0 else limits.default_connection_limit
     lines: list[Line] = [("frontend", listener.id), ("mode", _mode(listener))]

@@ -71,7 +71,7 @@ def gone(conn: Connection, lease: work.Lease, tree: Tree) -> None:
 
 
 def _doomed(tree: Tree) -> frozenset[str]:
-    """Ids of what this settling removes: what was deleted, and what lives only in a pool, listener or policy that was."""
+    """Ids of what this settling removes: what was deleted, and what lives only in what was."""
     pools = {p.id for p in tree.pools if p.provisioning_status == _Status.PENDING_DELETE}
     members = (m.id for m in tree.members if m.pool_id in pools)
     monitors = (m.id for m in tree.health_monitors if m.pool_id in pools)
