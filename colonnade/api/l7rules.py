@@ -12,6 +12,7 @@ from colonnade.api.resources import Kind
 from colonnade.api.transport import ParentNotFound, answer, caller, read_body
 from colonnade.api.trees import Change
 from colonnade.clock import utc
+from colonnade.core import regex
 from colonnade.errors import Conflict, Invalid, NotFound
 from colonnade.model import Caller, L7Policy, L7Rule, LoadBalancer, Tree
 from colonnade.store import query, tables
@@ -32,13 +33,6 @@ _FIELD = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
 _VALUE = re.compile(r'[!-~]+|"[ -~]+"')
 _COOKIE_VALUE = re.compile(r"[!#-+\--:<-\[\]-~]+")  # RFC 6265
 _NUMBER = re.compile(r"[0-9]{1,9}")
-# What the language we check with knows and HAProxy's (PCRE2) does not, or understands in another way.
-_NOT_PCRE = re.compile(
-    r"(?<!\\)(?:\\\\)*(?:\\[uUN]|\(\?[a-zA-Z-]*[aLu]|\[\^?[^\]]*\[([.=])[^\]]*\1\]"
-    r"|\[:(?!\^?(?:al(?:pha|num)|ascii|blank|cntrl|x?digit|graph|lower|print|punct|space|upper|word):\])[^\]]*:\])"
-)
-_REPEATS = re.compile(r"\{(\d*)(?:,(\d*))?\}")
-_MOST_REPEATS = 65535  # HAProxy writes out what is repeated, and has room for no more
 
 
 class L7Rules(Kind[L7Rule]):
@@ -105,37 +99,22 @@ def check(rule: L7Rule) -> None:
             raise _wrong(f"a rule of type {rule.type} has no key")
     if not rule.value:
         raise _wrong("the value must not be empty")
-    if rule.compare_type is C.REGEX:
-        _check_regex(rule.value)
-    elif problem := _value_problem(rule):
-        raise _wrong(problem)
+    problem = regex.problem(rule.value) if rule.compare_type is C.REGEX else _value_problem(rule)
+    if problem:
+        raise _wrong(f"the value does not fit: {problem}")
 
 
 def _value_problem(rule: L7Rule) -> str | None:
     match rule.type:
         case T.SSL_CONN_HAS_CERT if rule.value.lower() != "true":
-            return "the value of a rule of type SSL_CONN_HAS_CERT is True"
+            return "for SSL_CONN_HAS_CERT it is true"
         case T.SSL_VERIFY_RESULT if not _NUMBER.fullmatch(rule.value):
-            return "the value of a rule of type SSL_VERIFY_RESULT is a number, 0 or greater"
+            return "for SSL_VERIFY_RESULT it is a number, 0 or greater"
         case T.COOKIE if not _COOKIE_VALUE.fullmatch(rule.value):
-            return "the value is not one that a cookie can have (RFC 6265)"
+            return "a cookie can not have it (RFC 6265)"
         case T.HOST_NAME | T.PATH | T.FILE_TYPE | T.HEADER if not _VALUE.fullmatch(rule.value):
-            return "the value holds a space or a letter beyond ASCII; put one with spaces in double quotes"
+            return "it holds a space or a letter beyond ASCII; put one with spaces in double quotes"
     return None
-
-
-def _check_regex(pattern: str) -> None:
-    try:
-        re.compile(pattern)
-    except (re.error, OverflowError, RecursionError) as e:
-        raise _wrong(f"the value is not a regular expression: {e}") from e
-    if _NOT_PCRE.search(pattern):
-        raise _wrong("the value is not a regular expression as PCRE2 has them")
-    repeats = 1
-    for few, many in _REPEATS.findall(pattern):
-        repeats *= max(int((few or "0")[:9]), int((many or "0")[:9]), 1)
-    if repeats > _MOST_REPEATS:
-        raise _wrong("the regular expression repeats too much")
 
 
 def _wrong(why: str) -> Invalid:

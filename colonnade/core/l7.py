@@ -23,14 +23,18 @@ def effective(tree: Tree, listener: Listener) -> list[tuple[L7Policy, list[L7Rul
 
     Without a rule a policy has none, nor when the pool that it sends to is down: then the next one is asked.
     """
+    policies = [p for p in tree.l7policies if p.listener_id == listener.id and _works(p)]
+    if not policies:
+        return []
     pools = {p.id for p in tree.pools if _works(p)}
-    found = []
-    for policy in sorted(tree.l7policies, key=lambda p: (p.position, p.created_at, p.id)):
-        if policy.listener_id == listener.id and _works(policy):
-            rules = [r for r in tree.l7rules if r.l7policy_id == policy.id and _works(r)]
-            if rules and (policy.action is not L7Action.REDIRECT_TO_POOL or policy.redirect_pool_id in pools):
-                found.append((policy, rules))
-    return found
+    rules: dict[str, list[L7Rule]] = {}
+    for rule in filter(_works, tree.l7rules):
+        rules.setdefault(rule.l7policy_id, []).append(rule)
+    return [
+        (p, rules[p.id])
+        for p in sorted(policies, key=lambda p: (p.position, p.created_at, p.id))
+        if p.id in rules and (p.action is not L7Action.REDIRECT_TO_POOL or p.redirect_pool_id in pools)
+    ]
 
 
 def deciding(tree: Tree, listener: Listener) -> Iterator[Line]:

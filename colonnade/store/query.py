@@ -166,8 +166,10 @@ def amphora_of_project(project_id: str) -> ColumnElement[bool]:
 
 _ids: BindParameter[Any] = bindparam("ids", expanding=True)
 _l, _p, _m, _h = tables.listener.c, tables.pool.c, tables.member.c, tables.health_monitor.c
-_7, _r = tables.l7policy.c, tables.l7rule.c
-_SENDS = and_(_7.admin_state_up.is_(True), exists().where(_r.l7policy_id == _7.id))  # such a policy uses its pool
+_policy, _rule = tables.l7policy.c, tables.l7rule.c
+_SENDS = and_(
+    _policy.admin_state_up.is_(True), exists().where(_rule.l7policy_id == _policy.id)
+)  # such a policy uses its pool
 
 
 def _age(columns: Any) -> ColumnElement[Any]:  # noqa: ANN401 - a table's columns
@@ -185,12 +187,12 @@ _POOL_LINKS = union_all(
     select(literal("listeners").label("what"), _l.default_pool_id.label("of"), _l.id, _age(_l)).where(
         _l.default_pool_id.in_(_ids)
     ),
-    select(literal("listeners"), _7.redirect_pool_id, _l.id, _age(_l))
-    .join_from(tables.l7policy, tables.listener, _l.id == _7.listener_id)
+    select(literal("listeners"), _policy.redirect_pool_id, _l.id, _age(_l))
+    .join_from(tables.l7policy, tables.listener, _l.id == _policy.listener_id)
     .where(
-        _7.redirect_pool_id.in_(_ids),
+        _policy.redirect_pool_id.in_(_ids),
         _SENDS,
-        or_(_l.default_pool_id.is_(None), _l.default_pool_id != _7.redirect_pool_id),
+        or_(_l.default_pool_id.is_(None), _l.default_pool_id != _policy.redirect_pool_id),
     )
     .distinct(),
     select(literal("members"), _m.pool_id, _m.id, _age(_m)).where(_m.pool_id.in_(_ids)),
@@ -199,14 +201,14 @@ _POOL_LINKS = union_all(
 ).order_by("age", "id")
 
 _LISTENER_LINKS = (
-    select(literal("l7policies").label("what"), _7.listener_id.label("of"), _7.id, _7.position)
-    .where(_7.listener_id.in_(_ids))
-    .order_by(_7.position, _age(_7), _7.id)
+    select(literal("l7policies").label("what"), _policy.listener_id.label("of"), _policy.id, _policy.position)
+    .where(_policy.listener_id.in_(_ids))
+    .order_by(_policy.position, _age(_policy), _policy.id)
 )
 _L7POLICY_LINKS = (
-    select(literal("rules").label("what"), _r.l7policy_id.label("of"), _r.id, _age(_r))
-    .where(_r.l7policy_id.in_(_ids))
-    .order_by("age", _r.id)
+    select(literal("rules").label("what"), _rule.l7policy_id.label("of"), _rule.id, _age(_rule))
+    .where(_rule.l7policy_id.in_(_ids))
+    .order_by("age", _rule.id)
 )
 
 Links = dict[tuple[str, str], list[dict[str, str]]]  # (what, of whom) -> [{"id": ...}, ...]
@@ -232,7 +234,7 @@ def l7policy_links(conn: Connection, ids: Iterable[str]) -> Links:
     return _links(conn, _L7POLICY_LINKS, ids)
 
 
-def _links(conn: Connection, statement: Any, ids: Iterable[str]) -> Links:  # noqa: ANN401 - SQLAlchemy's Select or CompoundSelect
+def _links(conn: Connection, statement: Any, ids: Iterable[str]) -> Links:  # noqa: ANN401 - SQLAlchemy's CompoundSelect
     found: Links = {}
     wanted = list(ids)
     for start in range(0, len(wanted), _IDS_AT_ONCE):

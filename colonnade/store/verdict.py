@@ -13,7 +13,7 @@ from colonnade.types import OperatingStatus, ProvisioningStatus
 _Status = ProvisioningStatus
 _UNDER_WAY = (_Status.PENDING_CREATE, _Status.PENDING_UPDATE)
 _CHILDREN: tuple[type[Resource], ...] = (Listener, Pool, Member, HealthMonitor, L7Policy, L7Rule)
-_SEEN_BY_NOBODY: tuple[type[Resource], ...] = (HealthMonitor, L7Policy, L7Rule)  # their status is their admin state
+_UNWATCHED: tuple[type[Resource], ...] = (HealthMonitor, L7Policy, L7Rule)  # their status is their admin state
 _AT_ONCE = 500  # ids in one statement
 
 
@@ -33,7 +33,7 @@ def done(conn: Connection, lease: work.Lease, tree: Tree, now: float) -> bool:
     for cls in _CHILDREN:
         _activate(conn, cls, [c for c in _children(tree, cls) if c.id not in doomed], now)
     _let_go(conn, tree, doomed)
-    for cls in _SEEN_BY_NOBODY:
+    for cls in _UNWATCHED:
         for child in _children(tree, cls):
             shown = OperatingStatus.ONLINE if child.admin_state_up else OperatingStatus.OFFLINE
             if child.id not in doomed and child.operating_status != shown:
