@@ -9,9 +9,43 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from colonnade.types import (
-    Algorithm, AmphoraStatus, Codes, ConnectionLimit, CookieName, DomainName, Fixed, Hidden, HttpMethod, Ip, Json,
-    ListenerProtocol, Milliseconds, MonitorType, Network, OperatingStatus, PersistenceType, PoolProtocol, Port,
-    ProfileData, ProvisioningStatus, QuotaLimit, Refused, Retries, Role, Seconds, Shown, Tags, Text, UrlPath, Uuid,
+    Algorithm,
+    AmphoraStatus,
+    Codes,
+    ConnectionLimit,
+    CookieName,
+    DomainName,
+    Fixed,
+    Hidden,
+    HttpMethod,
+    Ip,
+    Json,
+    L7Action,
+    L7CompareType,
+    L7RuleType,
+    ListenerProtocol,
+    Milliseconds,
+    MonitorType,
+    Network,
+    OperatingStatus,
+    PersistenceType,
+    PoolProtocol,
+    Port,
+    Position,
+    ProfileData,
+    ProvisioningStatus,
+    QuotaLimit,
+    RedirectCode,
+    Refused,
+    Retries,
+    Role,
+    Seconds,
+    Shown,
+    Tags,
+    Text,
+    Url,
+    UrlPath,
+    Uuid,
     Weight,
 )  # fmt: skip
 
@@ -144,6 +178,35 @@ class HealthMonitor(Resource):
     expected_codes: Codes | None = None  # 200 when the type is HTTP or HTTPS
     http_version: float | None = None  # 1.0 or 1.1
     domain_name: DomainName | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class L7Policy(Resource):
+    """What a listener does with the requests that all of its rules match. The first policy that matches decides."""
+
+    loadbalancer_id: Hidden[Uuid]
+    listener_id: Fixed[Uuid]
+    description: Text = ""
+    action: L7Action
+    redirect_pool_id: Uuid | None = None  # of the action REDIRECT_TO_POOL alone; the others likewise
+    redirect_url: Url | None = None
+    redirect_prefix: Url | None = None
+    redirect_http_code: RedirectCode | None = None  # 302 when the action is REDIRECT_TO_URL or REDIRECT_PREFIX
+    position: Position = 2147483647  # when stored: 1, 2, 3 ... within the listener
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class L7Rule(Resource):
+    """A condition on a request."""
+
+    name: Hidden[Text] = ""
+    loadbalancer_id: Hidden[Uuid]
+    l7policy_id: Hidden[Uuid]
+    type: L7RuleType
+    compare_type: L7CompareType
+    value: Text
+    key: Text | None = None
+    invert: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -297,9 +360,13 @@ class Tree:
     pools: tuple[Pool, ...] = ()
     members: tuple[Member, ...] = ()
     health_monitors: tuple[HealthMonitor, ...] = ()
+    l7policies: tuple[L7Policy, ...] = ()
+    l7rules: tuple[L7Rule, ...] = ()
     amphorae: tuple[Amphora, ...] = ()
     generation: int = 0
     delete_wanted: bool = False
 
 
-USER_RESOURCES: tuple[type[Resource], ...] = (LoadBalancer, Listener, Pool, Member, HealthMonitor)
+USER_RESOURCES: tuple[type[Resource], ...] = (
+    LoadBalancer, Listener, Pool, Member, HealthMonitor, L7Policy, L7Rule,
+)  # fmt: skip

@@ -52,6 +52,13 @@ class JsonText:
     """A JSON object as text, kept as its sender wrote it."""
 
 
+@dataclass(frozen=True)
+class OneOf:
+    """One of a few numbers."""
+
+    numbers: tuple[int, ...]
+
+
 UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 Uuid = Annotated[str, Matches(UUID, "Value should be UUID format")]
@@ -86,11 +93,24 @@ DomainName = Annotated[
     str,
     MaxLen(255),
     Matches(
-        re.compile(r"(?=.{1,255}$)[A-Za-z0-9]([A-Za-z0-9-]{0,62}[A-Za-z0-9])?"
-                   r"(\.[A-Za-z0-9]([A-Za-z0-9-]{0,62}[A-Za-z0-9])?)*\.?"),
+        re.compile(
+            r"(?=.{1,255}$)[A-Za-z0-9]([A-Za-z0-9-]{0,62}[A-Za-z0-9])?"
+            r"(\.[A-Za-z0-9]([A-Za-z0-9-]{0,62}[A-Za-z0-9])?)*\.?"
+        ),
         "Value should be a host name (RFC 1123)",
     ),
 ]
+
+Url = Annotated[
+    str,
+    MaxLen(255),
+    Matches(
+        re.compile(r"[Hh][Tt][Tt][Pp][Ss]?://[A-Za-z0-9_%\[][!-~]*"),
+        "Value should be an http or https URL that holds no white space",
+    ),
+]
+RedirectCode = Annotated[int, OneOf((301, 302, 303, 307, 308))]
+Position = Annotated[int, Interval(ge=1, le=2147483647)]
 
 
 class ProvisioningStatus(StrEnum):
@@ -179,6 +199,38 @@ class HttpMethod(StrEnum):
     OPTIONS = "OPTIONS"
     CONNECT = "CONNECT"
     PATCH = "PATCH"
+
+
+class L7Action(StrEnum):
+    """What an L7 policy does with a request."""
+
+    REJECT = "REJECT"
+    REDIRECT_TO_URL = "REDIRECT_TO_URL"
+    REDIRECT_TO_POOL = "REDIRECT_TO_POOL"
+    REDIRECT_PREFIX = "REDIRECT_PREFIX"
+
+
+class L7RuleType(StrEnum):
+    """What of a request an L7 rule looks at."""
+
+    HOST_NAME = "HOST_NAME"
+    PATH = "PATH"
+    FILE_TYPE = "FILE_TYPE"
+    HEADER = "HEADER"
+    COOKIE = "COOKIE"
+    SSL_CONN_HAS_CERT = "SSL_CONN_HAS_CERT"
+    SSL_VERIFY_RESULT = "SSL_VERIFY_RESULT"
+    SSL_DN_FIELD = "SSL_DN_FIELD"
+
+
+class L7CompareType(StrEnum):
+    """How an L7 rule compares it with its value."""
+
+    REGEX = "REGEX"
+    STARTS_WITH = "STARTS_WITH"
+    ENDS_WITH = "ENDS_WITH"
+    CONTAINS = "CONTAINS"
+    EQUAL_TO = "EQUAL_TO"
 
 
 class AmphoraStatus(StrEnum):

@@ -9,6 +9,7 @@ import falcon
 
 from colonnade.api import (
     amphorae,
+    l7rules,
     loadbalancers,
     members,
     offers,
@@ -17,9 +18,11 @@ from colonnade.api import (
     quotas,
     resources,
     transport,
-    unserved,
     versions,
 )
+from colonnade.api.graph import Makers
+from colonnade.api.l7policies import L7Policies
+from colonnade.api.l7rules import L7Rules
 from colonnade.api.listeners import Listeners
 from colonnade.api.members import Members
 from colonnade.api.monitors import HealthMonitors
@@ -97,7 +100,9 @@ def _amphorae(api: Api) -> Iterable[tuple[str, Any]]:
 
 def _lbaas(api: Api) -> Iterable[tuple[str, Any]]:
     listeners, pools, monitors, below = Listeners(api), Pools(api), HealthMonitors(api), Members(api)
-    lbs = loadbalancers.LoadBalancers(api, listeners, pools, below, monitors)
+    policies, rules = L7Policies(api), L7Rules(api)
+    makers = Makers(listeners, pools, below, monitors, policies, rules)
+    lbs = loadbalancers.LoadBalancers(api, makers)
     yield "loadbalancers", loadbalancers.Collection(lbs)
     yield "loadbalancers/{object_id}", loadbalancers.Item(lbs)
     yield "loadbalancers/{object_id}/stats", loadbalancers.Statistics(lbs)
@@ -105,13 +110,15 @@ def _lbaas(api: Api) -> Iterable[tuple[str, Any]]:
     yield "loadbalancers/{object_id}/statuses", loadbalancers.Statuses(lbs)
     yield "loadbalancers/{object_id}/events", loadbalancers.Events(lbs)
     yield "loadbalancers/{object_id}/failover", loadbalancers.Failover(lbs)
-    kinds: list[resources.Kind[Any]] = [listeners, pools, monitors]
+    kinds: list[resources.Kind[Any]] = [listeners, pools, monitors, policies]
     for kind in kinds:
         yield kind.listed.plural, resources.Collection(kind)
         yield f"{kind.listed.plural}/{{object_id}}", resources.Item(kind)
     yield "listeners/{object_id}/stats", loadbalancers.ListenerStatistics(listeners)
     yield "pools/{object_id}/members", members.Collection(below)
     yield "pools/{object_id}/members/{member_id}", members.Item(below)
+    yield "l7policies/{object_id}/rules", l7rules.Collection(rules)
+    yield "l7policies/{object_id}/rules/{rule_id}", l7rules.Item(rules)
     for path, offer in offers.PATHS.items():
         yield path, offers.Collection(api, offer)
         yield f"{path}/{{object_id}}", offers.Item(api, offer)
@@ -119,7 +126,6 @@ def _lbaas(api: Api) -> Iterable[tuple[str, Any]]:
     yield "quotas/{project_id}", quotas.Item(api)
     yield "quotas/{project_id}/default", quotas.Default(api)
     yield from _providers()
-    yield from _unserved()
 
 
 def _providers() -> Iterable[tuple[str, Any]]:
@@ -129,14 +135,6 @@ def _providers() -> Iterable[tuple[str, Any]]:
         ("provider-availability-zone:get_all", "availability_zone_capabilities", providers.ZONE),
     ):
         yield f"providers/{{provider}}/{root}", providers.Capabilities(target, root, words)
-
-
-def _unserved() -> Iterable[tuple[str, Any]]:
-    for kind in unserved.MISSING:
-        yield kind.path, unserved.Collection(kind)
-        yield f"{kind.path}/{{object_id}}", unserved.Item(kind)
-    yield "l7policies/{object_id}/rules", unserved.Rules()
-    yield "l7policies/{object_id}/rules/{rule_id}", unserved.Rules()
 
 
 def without_suffix(app: "WSGIApplication") -> "WSGIApplication":

@@ -34,7 +34,7 @@ class Listeners(Kind[Listener]):
     def made(self, tree: Tree, lb: LoadBalancer, given: Json) -> Listener:
         """A new listener that may join the tree."""
         if given.get("l7policies"):
-            raise Unsupported("L7 policies are not supported in this deployment yet; leave l7policies out.")
+            raise Unsupported("l7policies can be given with a new load balancer only; create them after the listener.")
         fields = {k: v for k, v in given.items() if k not in ("project_id", "tenant_id", "l7policies")}
         listener = Listener(**{**self.defaults(), **writing.new_fields(self.api, lb, fields)})
         self._check(tree, listener)
@@ -49,7 +49,12 @@ class Listeners(Kind[Listener]):
         return Change(tree=tree, about=("listener", new.id), sentence=f"Asked to change {name(new)}.")
 
     def delete(self, tree: Tree, old: Listener) -> Change:
-        tree = trees.mark(trees.put(tree, trees.leaving(old, utc(self.api.clock.now()))))
+        now = utc(self.api.clock.now())
+        policies = [p for p in tree.l7policies if p.listener_id == old.id]
+        ids = {p.id for p in policies}
+        tree = trees.put(tree, *(trees.leaving(p, now) for p in policies))
+        tree = trees.put(tree, *(trees.leaving(r, now) for r in tree.l7rules if r.l7policy_id in ids))
+        tree = trees.mark(trees.put(tree, trees.leaving(old, now)))
         return Change(tree=tree, about=("listener", old.id), sentence=f"Asked to delete {name(old)}.")
 
     def defaults(self) -> Json:

@@ -10,9 +10,6 @@ from sqlalchemy import Connection
 from colonnade.api import access, graph, listing, offers, providers, replies, resources, shapes, trees, vip, writing
 from colonnade.api.listeners import Listeners
 from colonnade.api.listing import Listed
-from colonnade.api.members import Members
-from colonnade.api.monitors import HealthMonitors
-from colonnade.api.pools import Pools
 from colonnade.api.resources import Kind
 from colonnade.api.transport import answer, caller, read_body
 from colonnade.api.trees import Change
@@ -36,11 +33,9 @@ class LoadBalancers(Kind[LoadBalancer]):
     listed = Listed(cls=LoadBalancer, plural="loadbalancers", scoped=True)
     policy = "loadbalancer"
 
-    def __init__(
-        self, api: Api, listeners: Listeners, pools: Pools, members: Members, monitors: HealthMonitors
-    ) -> None:
+    def __init__(self, api: Api, makers: graph.Makers) -> None:
         super().__init__(api)
-        self.makers = graph.Makers(listeners, pools, members, monitors)
+        self.makers = makers
 
     def creation(self, who: Caller, given: Json) -> tuple[Tree, str]:
         project_id = given.pop("project_id", None) or given.pop("tenant_id", None) or who.project_id

@@ -12,16 +12,15 @@ from pydantic import BaseModel, create_model
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from colonnade.api import offers, replies, shapes
-from colonnade.model import Amphora, HealthMonitor, Listener, LoadBalancer, Member, Pool
+from colonnade.model import Amphora, HealthMonitor, L7Policy, L7Rule, Listener, LoadBalancer, Member, Pool
 from colonnade.types import Json, Mark
 
 _LATER: dict[str, tuple[str, ...]] = {
     "ListenerProtocol": ("TERMINATED_HTTPS", "UDP", "SCTP", "PROMETHEUS"),
     "PoolProtocol": ("UDP", "SCTP"),
     "MonitorType": ("UDP-CONNECT", "SCTP"),
-    "Algorithm": ("SOURCE_IP_PORT",),
 }
-_NOT_OFFERED = frozenset({"request_sriov", "l7policies", "persistence_timeout", "persistence_granularity"})
+_NOT_OFFERED = frozenset({"request_sriov", "persistence_timeout", "persistence_granularity"})
 _HEADERS = ("X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Proto")
 _COUNTERS = ("bytes_in", "bytes_out", "active_connections", "total_connections", "request_errors")
 _ID: Json = {"type": "string", "format": "uuid"}
@@ -29,6 +28,7 @@ _REFS: Json = {"type": "array", "items": {"type": "object", "properties": {"id":
 _LINKS: dict[type[Any], tuple[str, ...]] = {
     LoadBalancer: ("listeners", "pools"), Listener: ("loadbalancers", "l7policies"),
     Pool: ("loadbalancers", "listeners", "members"), HealthMonitor: ("pools",), Member: (),
+    L7Policy: ("rules",), L7Rule: (),
 }  # fmt: skip
 
 
@@ -64,7 +64,10 @@ def document() -> Json:
 
 
 def _schemas() -> Json:
-    bodies = (shapes.LOAD_BALANCER, shapes.LISTENER, shapes.POOL, shapes.MEMBER, shapes.HEALTH_MONITOR)
+    bodies = (
+        shapes.LOAD_BALANCER, shapes.LISTENER, shapes.POOL, shapes.MEMBER, shapes.HEALTH_MONITOR, shapes.L7_POLICY,
+        shapes.L7_RULE,
+    )  # fmt: skip
     offered = tuple(kind.body for kind in offers.PATHS.values())
     models: list[type[BaseModel]] = [m for b in (*bodies, *offered) for m in (b.create, b.update)]
     models += [shapes.QUOTA.update]
@@ -78,6 +81,7 @@ def _schemas() -> Json:
         refused = {n for n, notes in shapes.marks(body.cls).items() if Mark.REFUSED in notes}
         for suffix in ("Create", "Update", "Node"):
             _offer(schemas.get(f"{body.cls.__name__}{suffix}", {}), refused | _NOT_OFFERED)
+    _offer(schemas["ListenerCreate"], {"l7policies"})  # only with a new load balancer
     for name, later in _LATER.items():
         schemas[name]["enum"] = [v for v in schemas[name]["enum"] if v not in later]
     for name in ("SessionPersistence", "SessionPersistenceUpdate"):
@@ -147,6 +151,8 @@ def _paths() -> typing.Iterator[tuple[str, Json]]:
     yield from _crud("/v2/lbaas/pools", "pool", Pool)
     yield from _crud("/v2/lbaas/pools/{pool_id}/members", "member", Member)
     yield from _crud("/v2/lbaas/healthmonitors", "healthmonitor", HealthMonitor)
+    yield from _crud("/v2/lbaas/l7policies", "l7policy", L7Policy)
+    yield from _crud("/v2/lbaas/l7policies/{l7policy_id}/rules", "rule", L7Rule)
     yield "/v2/lbaas/providers", {"get": _reply({"type": "object", "required": ["providers"]})}
     for root in ("flavor_capabilities", "availability_zone_capabilities"):
         listed = _item("provider", get=_reply({"type": "object", "required": [root]}), schema={"type": "string"})
@@ -179,7 +185,7 @@ def _crud(path: str, root: str, cls: type[Any]) -> typing.Iterator[tuple[str, Js
     }
     if cls is LoadBalancer:
         item["delete"]["parameters"] = [_argument("cascade", {"type": "boolean"})]
-    parents = [_path_id("pool_id")] if cls is Member else []
+    parents = [_path_id(part[1:-1]) for part in path.split("/") if part.startswith("{")]
     if cls is Member:
         members = {"type": "array", "items": {"$ref": "#/components/schemas/MemberCreate"}, "maxItems": 100}
         whole = {"type": "object", "properties": {"members": members}, "required": ["members"],
@@ -242,6 +248,7 @@ def _paging() -> list[Json]:
 def _list_arguments(cls: type[Any]) -> list[Json]:
     text: Json = {"type": "string"}
     names = ["id", "created_at"] if cls is Amphora else ["id", "name", "project_id", "provisioning_status"]
+    names = [n for n in names if n in replies.FIELDS[cls]]
     tags = [] if cls is Amphora else ["tags", "tags-any", "not-tags", "not-tags-any"]
     others = ("sort", "sort_key", "sort_dir", "page_reverse", "fields")
     return [_argument(n, text) for n in (*others, *names, *tags)]

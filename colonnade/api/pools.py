@@ -77,10 +77,11 @@ class Pools(Kind[Pool]):
 
     def delete(self, tree: Tree, old: Pool) -> Change:
         now = utc(self.api.clock.now())
+        rules.pool_is_free(tree, old)
         tree = trees.mark(tree, pool_id=old.id)
         members = [trees.leaving(v, now) for v in tree.members if v.pool_id == old.id]
         monitors = [trees.leaving(v, now) for v in tree.health_monitors if v.pool_id == old.id]
-        freed = [dataclasses.replace(v, default_pool_id=None) for v in trees.users(tree, old.id)]
+        freed = [dataclasses.replace(v, default_pool_id=None) for v in tree.listeners if v.default_pool_id == old.id]
         tree = trees.put(tree, *freed, trees.leaving(old, now), *members, *monitors)
         return Change(tree=tree, about=("pool", old.id), sentence=f"Asked to delete {name(old)}.")
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row
 
+from colonnade.api import trees
 from colonnade.model import (
     Amphora,
     AvailabilityZone,
@@ -14,6 +15,8 @@ from colonnade.model import (
     Flavor,
     FlavorProfile,
     HealthMonitor,
+    L7Policy,
+    L7Rule,
     Listener,
     LoadBalancer,
     Member,
@@ -32,7 +35,10 @@ _PARENTS: dict[type[Any], tuple[str, ...]] = {
 }  # fmt: skip
 
 Linker = Callable[[Connection, Iterable[str]], Links]
-_LINKERS: dict[type[Any], Linker] = {LoadBalancer: query.load_balancer_links, Pool: query.pool_links}
+_LINKERS: dict[type[Any], Linker] = {
+    LoadBalancer: query.load_balancer_links, Listener: query.listener_links, Pool: query.pool_links,
+    L7Policy: query.l7policy_links,
+}  # fmt: skip
 
 
 def _shown(cls: type[Any]) -> tuple[str, ...]:
@@ -43,7 +49,8 @@ def _shown(cls: type[Any]) -> tuple[str, ...]:
 
 _OFFERS = (FlavorProfile, Flavor, AvailabilityZoneProfile, AvailabilityZone)
 FIELDS: dict[type[Any], tuple[str, ...]] = {
-    c: _shown(c) for c in (LoadBalancer, Listener, Pool, Member, HealthMonitor, Amphora, Quota, *_OFFERS)
+    c: _shown(c)
+    for c in (LoadBalancer, Listener, Pool, Member, HealthMonitor, L7Policy, L7Rule, Amphora, Quota, *_OFFERS)
 }
 _COLUMN_NAMES = {c: (*names, *_PARENTS.get(c, ())) for c, names in FIELDS.items()}
 _KEYS = {c: (*names, "tenant_id") if "project_id" in names else names for c, names in _COLUMN_NAMES.items()}
@@ -79,11 +86,24 @@ def of_tree(tree: Tree, value: Resource) -> Json:
 def nested(tree: Tree) -> Json:
     """The answer to the creation of a load balancer: all of it, each object in its place."""
     whole = of_tree(tree, tree.load_balancer)
-    whole["listeners"] = [of_tree(tree, v) for v in tree.listeners]
+    whole["listeners"] = [_nested_listener(tree, v) for v in tree.listeners]
     whole["pools"] = [_nested_pool(tree, v) for v in tree.pools]
     for inner in (*whole["listeners"], *whole["pools"]):
         del inner["loadbalancers"]
     return whole
+
+
+def _nested_listener(tree: Tree, listener: Listener) -> Json:
+    document = of_tree(tree, listener)
+    document["l7policies"] = [
+        {**of_tree(tree, p), "rules": [of_tree(tree, v) for v in tree.l7rules if v.l7policy_id == p.id]}
+        for p in _in_order(tree) if p.listener_id == listener.id
+    ]  # fmt: skip
+    return document
+
+
+def _in_order(tree: Tree) -> list[L7Policy]:
+    return sorted(tree.l7policies, key=lambda p: (p.position, p.created_at, p.id))
 
 
 def _nested_pool(tree: Tree, pool: Pool) -> Json:
@@ -96,12 +116,15 @@ def _nested_pool(tree: Tree, pool: Pool) -> Json:
 
 def _links(tree: Tree) -> Links:
     links: Links = {}
+    aims = trees.aims(tree)
     pairs = [
         *((("listeners", v.loadbalancer_id), v.id) for v in tree.listeners),
         *((("pools", v.loadbalancer_id), v.id) for v in tree.pools),
-        *((("listeners", v.default_pool_id), v.id) for v in tree.listeners if v.default_pool_id),
+        *((("listeners", p.id), v.id) for p in tree.pools for v in tree.listeners if (v.id, p.id) in aims),
         *((("members", v.pool_id), v.id) for v in tree.members),
         *((("healthmonitor", v.pool_id), v.id) for v in tree.health_monitors),
+        *((("l7policies", p.listener_id), p.id) for p in _in_order(tree)),
+        *((("rules", v.l7policy_id), v.id) for v in tree.l7rules),
     ]
     for key, its_id in pairs:
         links.setdefault(key, []).append({"id": its_id})
@@ -114,9 +137,9 @@ def _finish_load_balancer(document: Json, links: Links) -> None:
     document["pools"] = links.get(("pools", document["id"]), [])
 
 
-def _finish_listener(document: Json, _links: Links) -> None:
+def _finish_listener(document: Json, links: Links) -> None:
     document["loadbalancers"] = [{"id": document.pop("loadbalancer_id")}]
-    document["l7policies"] = []
+    document["l7policies"] = links.get(("l7policies", document["id"]), [])
     document["allowed_cidrs"] = document["allowed_cidrs"] or None
 
 
@@ -134,9 +157,13 @@ def _finish_monitor(document: Json, _links: Links) -> None:
     document["pools"] = [{"id": document.pop("pool_id")}]
 
 
+def _finish_l7policy(document: Json, links: Links) -> None:
+    document["rules"] = links.get(("rules", document["id"]), [])
+
+
 _FINISH: dict[type[Any], Callable[[Json, Links], None]] = {
     LoadBalancer: _finish_load_balancer, Listener: _finish_listener, Pool: _finish_pool,
-    HealthMonitor: _finish_monitor,
+    HealthMonitor: _finish_monitor, L7Policy: _finish_l7policy,
 }  # fmt: skip
 
 
@@ -151,8 +178,9 @@ def choose(documents: list[Json], fields: Sequence[str]) -> list[Json]:
 def status_tree(tree: Tree) -> Json:
     """The statuses of everything that listeners lead to."""
     lb = tree.load_balancer
+    aims = trees.aims(tree)
     listeners = [
-        {**_status(v), "pools": [_pool_status(tree, p) for p in tree.pools if p.id == v.default_pool_id]}
+        {**_status(v), "pools": [_pool_status(tree, p) for p in tree.pools if (v.id, p.id) in aims]}
         for v in tree.listeners
     ]
     return {"statuses": {"loadbalancer": {**_status(lb), "listeners": listeners}}}

@@ -6,8 +6,8 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from colonnade.api.trees import staying
 from colonnade.errors import Conflict, Invalid, Unsupported
 from colonnade.model import HealthMonitor, Listener, Member, Pool, SessionPersistence, Tree
-from colonnade.types import Algorithm, MonitorType, PersistenceType, PoolProtocol
 from colonnade.types import ListenerProtocol as L
+from colonnade.types import MonitorType, PersistenceType, PoolProtocol
 from colonnade.types import PoolProtocol as P
 
 _POOLS_OF: Mapping[L, frozenset[P]] = {
@@ -60,8 +60,6 @@ def pool_has_effect(pool: Pool) -> None:
     """501 for what this deployment cannot do yet."""
     if pool.protocol in _DATAGRAM_POOLS:
         raise Unsupported(f"Pools of protocol {pool.protocol} are not supported in this deployment yet.")
-    if pool.lb_algorithm is Algorithm.SOURCE_IP_PORT:
-        raise Unsupported("Provider 'amphora' does not support a requested option: lb_algorithm SOURCE_IP_PORT.")
 
 
 def monitor_has_effect(monitor: HealthMonitor) -> None:
@@ -173,3 +171,20 @@ def listener_is_free(listener: Listener) -> None:
     """409 when the listener has a default pool."""
     if listener.default_pool_id is not None:
         raise Conflict(f"Listener {listener.id} already has a default pool {listener.default_pool_id}.")
+
+
+def pool_is_free(tree: Tree, pool: Pool) -> None:
+    """409 when an L7 policy redirects to the pool."""
+    user = next((p for p in staying(tree.l7policies) if p.redirect_pool_id == pool.id), None)
+    if user is not None:
+        raise Conflict(f"Pool {pool.id} is in use by L7 policy {user.id}; delete the policy or redirect it elsewhere.")
+
+
+def listener_takes_policies(listener: L) -> None:
+    """400 or 501 unless a listener of this protocol may have L7 policies."""
+    if listener is L.PROMETHEUS:
+        raise Invalid("Protocol PROMETHEUS listeners cannot have child objects.")
+    if listener not in (L.HTTP, L.TERMINATED_HTTPS):
+        raise Unsupported(
+            f"Provider 'amphora' does not support a requested option: L7 policies on listeners of protocol {listener}."
+        )

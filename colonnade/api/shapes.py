@@ -36,6 +36,8 @@ from colonnade.model import (
     Flavor,
     FlavorProfile,
     HealthMonitor,
+    L7Policy,
+    L7Rule,
     Listener,
     LoadBalancer,
     Member,
@@ -43,7 +45,19 @@ from colonnade.model import (
     Quota,
     SessionPersistence,
 )
-from colonnade.types import Algorithm, Cidr, IpAddress, Json, JsonText, Mark, Matches, PoolProtocol, QuotaLimit, Uuid
+from colonnade.types import (
+    Algorithm,
+    Cidr,
+    IpAddress,
+    Json,
+    JsonText,
+    Mark,
+    Matches,
+    OneOf,
+    PoolProtocol,
+    QuotaLimit,
+    Uuid,
+)
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _LINES = re.compile(r"[\r\n\t]")
@@ -66,6 +80,8 @@ _ALSO_AT_CREATION: dict[type[Any], dict[str, Any]] = {
     AvailabilityZoneProfile: {},
     AvailabilityZone: {},
     Quota: {},
+    L7Policy: _LEGACY,
+    L7Rule: _LEGACY,
 }
 
 # Refused fields that a change may not even name.
@@ -268,6 +284,8 @@ def _annotated(hint: Any, name: str) -> Any:  # noqa: ANN401
                 made += [AfterValidator(_cidr), _schema_of(note)]
             case JsonText():
                 made += [AfterValidator(_json_object), _schema_of(note)]
+            case OneOf(numbers):
+                made += [AfterValidator(functools.partial(_one_of, numbers)), _schema_of(note)]
             case Mark():
                 pass
             case _:
@@ -288,6 +306,8 @@ def _schema_of(note: Any) -> WithJsonSchema:  # noqa: ANN401
             return WithJsonSchema({"type": "string", "pattern": f"^(?:{pattern.pattern})$", "maxLength": 64})
         case JsonText():
             return WithJsonSchema({"type": "string", "maxLength": 4096, "contentMediaType": "application/json"})
+        case OneOf(numbers):
+            return WithJsonSchema({"type": "integer", "enum": list(numbers)})
         case IpAddress():
             return WithJsonSchema({"anyOf": [{"type": "string", "format": f} for f in ("ipv4", "ipv6")]})
         case _:
@@ -306,6 +326,12 @@ def _match(pattern: re.Pattern[str], why: str, value: str) -> str:
     if pattern.fullmatch(value) is None:
         raise PydanticCustomError("pattern", why.replace("{", "{{"))
     return value.lower() if why.endswith("UUID format") else value
+
+
+def _one_of(numbers: tuple[int, ...], value: int) -> int:
+    if value not in numbers:
+        raise PydanticCustomError("one_of", f"Value should be one of: {', '.join(map(str, numbers))}")
+    return value
 
 
 def _line(value: str) -> str:
@@ -387,7 +413,13 @@ _POOL_NODE: Any = _creation(
     Pool, "Node", _NODE, healthmonitor=_MONITOR_NODE, members=tuple[_MEMBER_NODE, ...],
     protocol=PoolProtocol, lb_algorithm=Algorithm,  # absent in a reference by name
 )  # fmt: skip
-_LISTENER_NODE: Any = _creation(Listener, "Node", _NODE, default_pool=_POOL_NODE)
+_L7_RULE_NODE: Any = _creation(L7Rule, "Node", _NODE)
+_L7_POLICY_NODE: Any = _creation(
+    L7Policy, "Node", _NODE, redirect_pool=_POOL_NODE, rules=tuple[_L7_RULE_NODE, ...]
+)  # fmt: skip
+_LISTENER_NODE: Any = _creation(
+    Listener, "Node", _NODE, default_pool=_POOL_NODE, l7policies=tuple[_L7_POLICY_NODE, ...]
+)  # fmt: skip
 _TREE = _creation(LoadBalancer, listeners=tuple[_LISTENER_NODE, ...], pools=tuple[_POOL_NODE, ...])
 
 LOAD_BALANCER = Body(LoadBalancer, "loadbalancer", "load_balancer", _TREE, _change(LoadBalancer))
@@ -413,3 +445,5 @@ AVAILABILITY_ZONE = Body(
 QUOTA_SPELLINGS = {"load_balancer": "loadbalancer", "health_monitor": "healthmonitor"}
 _QUOTA = _creation(Quota, "Update", (), **dict.fromkeys(QUOTA_SPELLINGS, QuotaLimit))
 QUOTA = Body(Quota, "quota", "quotas", _QUOTA, _QUOTA)
+L7_POLICY = Body(L7Policy, "l7policy", "l7policy_", _creation(L7Policy), _change(L7Policy))
+L7_RULE = Body(L7Rule, "rule", "rule_", _creation(L7Rule), _change(L7Rule))

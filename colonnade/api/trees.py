@@ -7,18 +7,19 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from colonnade.errors import Conflict, NotFound
-from colonnade.model import HealthMonitor, Listener, LoadBalancer, Member, Pool, Resource, Tree
+from colonnade.model import HealthMonitor, L7Policy, L7Rule, Listener, LoadBalancer, Member, Pool, Resource, Tree
 from colonnade.types import Json, ProvisioningStatus
 
 R = TypeVar("R", bound=Resource)
-Child = Listener | Pool | Member | HealthMonitor
+Child = Listener | Pool | Member | HealthMonitor | L7Policy | L7Rule
 
 PART: dict[type[Any], str] = {
     Listener: "listeners", Pool: "pools", Member: "members", HealthMonitor: "health_monitors",
+    L7Policy: "l7policies", L7Rule: "l7rules",
 }  # fmt: skip
 TITLE: dict[type[Any], str] = {
     LoadBalancer: "Load Balancer", Listener: "Listener", Pool: "Pool", Member: "Member",
-    HealthMonitor: "Health Monitor",
+    HealthMonitor: "Health Monitor", L7Policy: "L7Policy", L7Rule: "L7Rule",
 }  # fmt: skip
 
 
@@ -92,13 +93,27 @@ def leaving(value: R, now: datetime) -> R:
 
 def users(tree: Tree, pool_id: str) -> list[Listener]:
     """Listeners that use the pool."""
-    return [v for v in tree.listeners if v.default_pool_id == pool_id]
+    aimed = aims(tree)
+    return [v for v in tree.listeners if (v.id, pool_id) in aimed]
 
 
-def mark(tree: Tree, *, pool_id: str | None = None, pool_itself: bool = False) -> Tree:
+def aims(tree: Tree) -> set[tuple[str, str]]:
+    """Which listener uses which pool, by ids: as its default, or by an L7 policy that is enabled and has a rule."""
+    ruled = {r.l7policy_id for r in tree.l7rules}
+    found = {(v.id, v.default_pool_id) for v in tree.listeners if v.default_pool_id}
+    return found | {
+        (p.listener_id, p.redirect_pool_id)
+        for p in tree.l7policies
+        if p.redirect_pool_id and p.admin_state_up and p.id in ruled
+    }
+
+
+def mark(tree: Tree, *, pool_id: str | None = None, pool_itself: bool = False, listener_id: str | None = None) -> Tree:
     """The tree with everything above a write PENDING: the load balancer, and with ``pool_id`` the listeners that
-    use the pool, and the pool itself when the write was below it."""
+    use the pool, and the pool itself when the write was below it; with ``listener_id`` that listener."""
     tree = dataclasses.replace(tree, load_balancer=pending(tree.load_balancer))
+    if listener_id is not None:
+        tree = put(tree, pending(find(tree, Listener, listener_id)))
     if pool_id is not None:
         tree = put(tree, *(pending(v) for v in users(tree, pool_id)))
     if pool_itself:

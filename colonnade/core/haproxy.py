@@ -11,6 +11,7 @@ and stick tables over from the one before it.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from colonnade.core import l7
 from colonnade.core.words import Line, Section, argument, environment, log_format, text
 from colonnade.errors import Broken
 from colonnade.model import HealthMonitor, Listener, Member, Pool, Tree
@@ -63,14 +64,15 @@ class Limits:
 
 def render(tree: Tree, vips: Sequence[str], limits: Limits) -> dict[str, str]:
     """Files by name; none when there is nothing to serve. Raises Broken for what HAProxy cannot express."""
-    uses = list(served(tree))
-    if not uses:
+    fronts = list(served(tree))
+    if not fronts:
         return {}
+    uses = list(used(tree))
     sections = [_global(tree, uses, limits), _defaults()]
     if any(_has_table(listener, pool) for listener, pool in uses):
         sections.append([("peers", _PEER), ("peer", _PEER, _PEER_ADDRESS)])
-    sections += [_frontend(listener, pool, vips, limits) for listener, pool in uses]
-    sections += [_backend(tree, listener, pool, vips) for listener, pool in uses if pool]
+    sections += [_frontend(tree, listener, pool, vips, limits) for listener, pool in fronts]
+    sections += [_backend(tree, listener, pool, vips) for listener, pool in uses]
     files = {CONFIG: text(sections)}
     if _pings(tree, uses):
         files[PING_SCRIPT] = _PING
@@ -85,6 +87,19 @@ def served(tree: Tree) -> Iterator[tuple[Listener, Pool | None]]:
     for listener in tree.listeners:
         if listener.admin_state_up and _stays(listener):
             yield listener, pools.get(listener.default_pool_id or "")
+
+
+def used(tree: Tree) -> Iterator[tuple[Listener, Pool]]:
+    """Each pool that a listener may send to, by default or by an L7 policy, once for each such listener."""
+    for listener, default in served(tree):
+        pools = {p.id: p for p in (default, *_aims(tree, listener)) if p}
+        yield from ((listener, pool) for pool in pools.values())
+
+
+def _aims(tree: Tree, listener: Listener) -> list[Pool]:
+    """The pools to which the listener's L7 policies send."""
+    wanted = [p.redirect_pool_id for p, _ in l7.effective(tree, listener)]
+    return [p for pool_id in wanted for p in tree.pools if p.id == pool_id]
 
 
 def monitor_of(tree: Tree, pool: Pool) -> HealthMonitor | None:
@@ -121,16 +136,16 @@ def _persistence(listener: Listener, pool: Pool) -> PersistenceType | None:
     return kind if kind is PersistenceType.SOURCE_IP or _mode(listener) == "http" else None
 
 
-def _has_table(listener: Listener, pool: Pool | None) -> bool:
-    return pool is not None and _persistence(listener, pool) in (PersistenceType.SOURCE_IP, PersistenceType.APP_COOKIE)
+def _has_table(listener: Listener, pool: Pool) -> bool:
+    return _persistence(listener, pool) in (PersistenceType.SOURCE_IP, PersistenceType.APP_COOKIE)
 
 
-def _pings(tree: Tree, uses: list[tuple[Listener, Pool | None]]) -> bool:
-    monitors = [monitor_of(tree, pool) for _, pool in uses if pool]
+def _pings(tree: Tree, uses: list[tuple[Listener, Pool]]) -> bool:
+    monitors = [monitor_of(tree, pool) for _, pool in uses]
     return any(m is not None and m.type is MonitorType.PING for m in monitors)
 
 
-def _global(tree: Tree, uses: list[tuple[Listener, Pool | None]], limits: Limits) -> Section:
+def _global(tree: Tree, uses: list[tuple[Listener, Pool]], limits: Limits) -> Section:
     lines: list[Line] = [
         ("global",),
         ("nbthread", str(limits.threads)),
@@ -157,7 +172,7 @@ def _defaults() -> Section:
     ]
 
 
-def _frontend(listener: Listener, pool: Pool | None, vips: Sequence[str], limits: Limits) -> Section:
+def _frontend(tree: Tree, listener: Listener, pool: Pool | None, vips: Sequence[str], limits: Limits) -> Section:
     http = _mode(listener) == "http"
     limit = listener.connection_limit if listener.connection_limit >= 0 else limits.default_connection_limit
     lines: list[Line] = [("frontend", listener.id), ("mode", _mode(listener))]
@@ -168,12 +183,14 @@ def _frontend(listener: Listener, pool: Pool | None, vips: Sequence[str], limits
     if listener.allowed_cidrs:
         lines += [("acl", "allowed", "src", cidr) for cidr in listener.allowed_cidrs]
         lines += [("tcp-request", "connection", "reject", "unless", "allowed")]
-    if pool and pool.lb_algorithm is Algorithm.SOURCE_IP_PORT:
+    if any(p and p.lb_algorithm is Algorithm.SOURCE_IP_PORT for p in (pool, *_aims(tree, listener))):
         lines += [("tcp-request", "connection", "set-var-fmt(sess.origin)", "%[src]:%[src_port]")]
     if listener.timeout_tcp_inspect:
         lines += [("tcp-request", "inspect-delay", f"{listener.timeout_tcp_inspect}ms")]
     if http:
-        lines += [("option", "idle-close-on-response"), *_headers(listener)]
+        # Policies come before headers are set: rules look at what the client sent.
+        lines += [("option", "idle-close-on-response"), *l7.deciding(tree, listener), *_headers(listener)]
+        lines += l7.sending(tree, listener)
     if pool:
         lines += [("default_backend", f"{pool.id}:{listener.id}")]
     return lines

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from colonnade.core import haproxy, reasons
-from colonnade.model import Amphora, HealthMonitor, Listener, Member, Pool, Tree
+from colonnade.model import Amphora, HealthMonitor, Listener, Member, Pool, Resource, Tree
 from colonnade.types import AmphoraStatus, OperatingStatus, ProvisioningStatus
 from colonnade.wire import Heartbeat, MemberState
 
@@ -46,8 +46,11 @@ def judge(tree: Tree, beats: Mapping[str, Heartbeat], silent: Mapping[str, float
     """
     said = _said(tree, beats)
     verdicts: dict[Key, Verdict] = {}
-    for monitor in filter(_stays, tree.health_monitors):
-        verdicts["healthmonitor", monitor.id] = _ONLINE if monitor.admin_state_up else _DOWN
+    for kind, things in (
+        ("healthmonitor", tree.health_monitors), ("l7policy", tree.l7policies), ("l7rule", tree.l7rules),
+    ):  # fmt: skip
+        for thing in filter(_stays, things):
+            verdicts[kind, thing.id] = _ONLINE if thing.admin_state_up else _DOWN
     if said.beats:
         verdicts.update(_judged(tree, said))
     whole = _load_balancer(tree, said, silent, verdicts)
@@ -69,12 +72,10 @@ def _current(amphora: Amphora, beat: Heartbeat) -> bool:
 
 
 def _judged(tree: Tree, said: _Said) -> Iterator[tuple[Key, Verdict]]:
-    served = list(haproxy.served(tree))
     rendered: dict[str, list[Listener]] = {}
-    for listener, pool in served:
-        if pool:
-            rendered.setdefault(pool.id, []).append(listener)
-    up = {listener.id for listener, _ in served}
+    for listener, pool in haproxy.used(tree):
+        rendered.setdefault(pool.id, []).append(listener)
+    up = {listener.id for listener, _ in haproxy.served(tree)}
     for listener in filter(_stays, tree.listeners):
         verdict = _listener(tree, listener, said) if listener.id in up else _idle(tree, listener)
         if verdict:
@@ -91,7 +92,10 @@ def _idle(tree: Tree, thing: Listener | Pool | Member) -> Verdict:
         return Verdict(_S.OFFLINE, "The load balancer is administratively down (admin_state_up is false).")
     if isinstance(thing, Member):
         return Verdict(_S.OFFLINE, "Its pool gets no requests: the pool is down, or no listener that is up uses it.")
-    return Verdict(_S.OFFLINE, "No listener that is up uses it: make it some listener's default pool.")
+    return Verdict(
+        _S.OFFLINE,
+        "No listener that is up uses it: make it some listener's default pool, or send requests to it by an L7 policy.",
+    )
 
 
 def _listener(tree: Tree, listener: Listener, said: _Said) -> Verdict | None:
@@ -187,8 +191,8 @@ def _load_balancer(
         return Verdict(_S.ERROR if lost else _S.DEGRADED, reasons.silent(mute[0], silent[mute[0]]))
     if not said.beats:
         return None
-    used = {(kind, thing) for listener, pool in haproxy.served(tree)
-            for kind, thing in (("listener", listener.id), ("pool", pool.id if pool else ""))}  # fmt: skip
+    used = {("listener", listener.id) for listener, _ in haproxy.served(tree)}
+    used |= {("pool", pool.id) for _, pool in haproxy.used(tree)}
     words = {"listener": "Listener", "pool": "Pool"}
     bad = [
         Verdict(v.status, f"{words[key[0]]} {_name(tree, key)}: {v.reason}")
@@ -206,5 +210,5 @@ def _worst(verdicts: Sequence[Verdict]) -> Verdict | None:
     return min(verdicts, key=lambda v: _WORST[v.status], default=None)
 
 
-def _stays(thing: Listener | Pool | Member | HealthMonitor) -> bool:
+def _stays(thing: Resource) -> bool:
     return thing.provisioning_status is not ProvisioningStatus.PENDING_DELETE

@@ -30,7 +30,8 @@ _AT_ONCE = 400  # values in one IN (...)
 _WORDS = {
     "loadbalancer": ("Load balancer", tables.load_balancer), "listener": ("Listener", tables.listener),
     "pool": ("Pool", tables.pool), "member": ("Member", tables.member),
-    "healthmonitor": ("Health monitor", tables.health_monitor),
+    "healthmonitor": ("Health monitor", tables.health_monitor), "l7policy": ("L7 policy", tables.l7policy),
+    "l7rule": ("L7 rule", tables.l7rule),
 }  # fmt: skip
 
 
@@ -276,6 +277,8 @@ def _things(tree: Tree) -> Iterator[tuple[str, Sequence[Resource]]]:
     yield "pool", tree.pools
     yield "member", tree.members
     yield "healthmonitor", tree.health_monitors
+    yield "l7policy", tree.l7policies
+    yield "l7rule", tree.l7rules
 
 
 def _may_say_why(kind: str, thing: Resource) -> bool:

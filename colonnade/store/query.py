@@ -152,9 +152,11 @@ def untagged(table: Table, tags: Sequence[str], *, every: bool) -> ColumnElement
 
 
 def pool_of_listener(listener_id: str) -> ColumnElement[bool]:
-    """Pools that this listener uses."""
-    c = tables.listener.c
-    return tables.pool.c.id.in_(select(c.default_pool_id).where(c.id == listener_id))
+    """Pools that this listener uses, by default or by an enabled policy with a rule."""
+    c, p = tables.listener.c, tables.l7policy.c
+    by_default = select(c.default_pool_id).where(c.id == listener_id)
+    by_policy = select(p.redirect_pool_id).where(p.listener_id == listener_id, _SENDS)
+    return or_(tables.pool.c.id.in_(by_default), tables.pool.c.id.in_(by_policy))
 
 
 def amphora_of_project(project_id: str) -> ColumnElement[bool]:
@@ -165,6 +167,10 @@ def amphora_of_project(project_id: str) -> ColumnElement[bool]:
 
 _ids: BindParameter[Any] = bindparam("ids", expanding=True)
 _l, _p, _m, _h = tables.listener.c, tables.pool.c, tables.member.c, tables.health_monitor.c
+_policy, _rule = tables.l7policy.c, tables.l7rule.c
+_SENDS = and_(
+    _policy.admin_state_up.is_(True), exists().where(_rule.l7policy_id == _policy.id)
+)  # such a policy uses its pool
 
 
 def _age(columns: Any) -> ColumnElement[Any]:  # noqa: ANN401 - a table's columns
@@ -182,10 +188,29 @@ _POOL_LINKS = union_all(
     select(literal("listeners").label("what"), _l.default_pool_id.label("of"), _l.id, _age(_l)).where(
         _l.default_pool_id.in_(_ids)
     ),
+    select(literal("listeners"), _policy.redirect_pool_id, _l.id, _age(_l))
+    .join_from(tables.l7policy, tables.listener, _l.id == _policy.listener_id)
+    .where(
+        _policy.redirect_pool_id.in_(_ids),
+        _SENDS,
+        or_(_l.default_pool_id.is_(None), _l.default_pool_id != _policy.redirect_pool_id),
+    )
+    .distinct(),
     select(literal("members"), _m.pool_id, _m.id, _age(_m)).where(_m.pool_id.in_(_ids)),
     # A monitor on its way out comes first, so that its successor is the one that stays.
     select(literal("healthmonitor"), _h.pool_id, _h.id, _age(_h)).where(_h.pool_id.in_(_ids)),
 ).order_by("age", "id")
+
+_LISTENER_LINKS = (
+    select(literal("l7policies").label("what"), _policy.listener_id.label("of"), _policy.id, _policy.position)
+    .where(_policy.listener_id.in_(_ids))
+    .order_by(_policy.position, _age(_policy), _policy.id)
+)
+_L7POLICY_LINKS = (
+    select(literal("rules").label("what"), _rule.l7policy_id.label("of"), _rule.id, _age(_rule))
+    .where(_rule.l7policy_id.in_(_ids))
+    .order_by("age", _rule.id)
+)
 
 Links = dict[tuple[str, str], list[dict[str, str]]]  # (what, of whom) -> [{"id": ...}, ...]
 
@@ -200,6 +225,16 @@ def pool_links(conn: Connection, ids: Iterable[str]) -> Links:
     return _links(conn, _POOL_LINKS, ids)
 
 
+def listener_links(conn: Connection, ids: Iterable[str]) -> Links:
+    """The L7 policies of these listeners, by position."""
+    return _links(conn, _LISTENER_LINKS, ids)
+
+
+def l7policy_links(conn: Connection, ids: Iterable[str]) -> Links:
+    """The rules of these policies."""
+    return _links(conn, _L7POLICY_LINKS, ids)
+
+
 def _links(conn: Connection, statement: Any, ids: Iterable[str]) -> Links:  # noqa: ANN401 - SQLAlchemy's CompoundSelect
     found: Links = {}
     wanted = list(ids)
@@ -210,7 +245,7 @@ def _links(conn: Connection, statement: Any, ids: Iterable[str]) -> Links:  # no
 
 
 _BY_ID = {t: select(t.c.loadbalancer_id, t.c.project_id).where(t.c.id == bindparam("id"))
-          for t in (tables.listener, tables.pool, tables.member, tables.health_monitor)}  # fmt: skip
+          for t in (tables.listener, tables.pool, tables.member, tables.health_monitor, tables.l7policy)}  # fmt: skip
 _BY_ID[tables.load_balancer] = select(tables.load_balancer.c.id, tables.load_balancer.c.project_id).where(
     tables.load_balancer.c.id == bindparam("id")
 )

@@ -31,6 +31,8 @@ KINDS = (  # in the order in which they are asked
     Kind(model.Listener, "listener", "Listener"),
     Kind(model.HealthMonitor, "healthmonitor", "Health Monitor"),
     Kind(model.Member, "member", "Member"),
+    Kind(model.L7Policy, "l7policy", "L7Policy"),
+    Kind(model.L7Rule, "l7rule", "L7Rule"),
 )
 
 _SHOW = select(quota).where(quota.c.project_id == bindparam("id"))

@@ -55,7 +55,8 @@ def tree(conn: Connection, lb_id: str) -> model.Tree | None:
 
 
 def trees(conn: Connection, lb_ids: list[str]) -> dict[str, model.Tree]:
-    """Several trees in seven queries, by load balancer id; those that do not exist are left out."""
+    """Several trees in eight queries, by load balancer id; those that do not exist are left out. L7 rules are asked
+    for, by one more, only where there are policies."""
     found: dict[str, model.Tree] = {}
     work = tables.work.c
     states = {
@@ -63,7 +64,12 @@ def trees(conn: Connection, lb_ids: list[str]) -> dict[str, model.Tree]:
         for r in conn.execute(select(work.subject, work.generation, work.delete_wanted).where(work.subject.in_(lb_ids)))
     }
     parts: dict[type[Any], dict[str, list[Any]]] = {}
-    for cls in (model.Listener, model.Pool, model.Member, model.HealthMonitor, model.Amphora):
+    for cls in (
+        model.Listener, model.Pool, model.Member, model.HealthMonitor, model.Amphora, model.L7Policy, model.L7Rule
+    ):  # fmt: skip
+        if cls is model.L7Rule and not parts[model.L7Policy]:
+            parts[cls] = {}
+            continue
         table = tables.OF[cls]
         by_lb: dict[str, list[Any]] = {}
         query = select(table).where(table.c.loadbalancer_id.in_(lb_ids)).order_by(table.c.created_at, table.c.id)
@@ -80,6 +86,8 @@ def trees(conn: Connection, lb_ids: list[str]) -> dict[str, model.Tree]:
             pools=tuple(parts[model.Pool].get(lb_id, ())),
             members=tuple(parts[model.Member].get(lb_id, ())),
             health_monitors=tuple(parts[model.HealthMonitor].get(lb_id, ())),
+            l7policies=tuple(parts[model.L7Policy].get(lb_id, ())),
+            l7rules=tuple(parts[model.L7Rule].get(lb_id, ())),
             amphorae=tuple(parts[model.Amphora].get(lb_id, ())),
             generation=state.generation if state else 0,
             delete_wanted=bool(state and state.delete_wanted),

@@ -31,6 +31,9 @@ metadata = MetaData(
 )
 
 
+_PARENTS = ("loadbalancer_id", "pool_id", "project_id", "listener_id", "l7policy_id", "redirect_pool_id")  # indexed
+
+
 def _bare(hint: Any) -> tuple[Any, list[Any], bool]:  # noqa: ANN401 - a type expression may be any object
     """A type without Annotated and None: (type, annotations, nullable)."""
     notes: list[Any] = []
@@ -66,7 +69,7 @@ def _column(name: str, hint: Any) -> Column[Any]:  # noqa: ANN401
     else:  # tuples, dicts and dataclasses
         sql = JSON(none_as_null=True)
     keyed = name == "id"
-    parent = name in ("loadbalancer_id", "pool_id", "project_id")
+    parent = name in _PARENTS
     return Column(name, sql, primary_key=keyed, nullable=nullable and not keyed, index=parent and not keyed)
 
 
@@ -81,6 +84,8 @@ listener = _table("listener", model.Listener)
 pool = _table("pool", model.Pool)
 member = _table("member", model.Member)
 health_monitor = _table("health_monitor", model.HealthMonitor)
+l7policy = _table("l7policy", model.L7Policy)
+l7rule = _table("l7rule", model.L7Rule)
 amphora = _table("amphora", model.Amphora)
 flavor_profile = _table("flavor_profile", model.FlavorProfile)
 flavor = _table("flavor", model.Flavor, UniqueConstraint("name"))
@@ -101,6 +106,8 @@ OF = {
     model.Pool: pool,
     model.Member: member,
     model.HealthMonitor: health_monitor,
+    model.L7Policy: l7policy,
+    model.L7Rule: l7rule,
     model.Amphora: amphora,
     model.Quota: quota,
     model.FlavorProfile: flavor_profile,
@@ -142,7 +149,8 @@ event = Table(
     Column("project_id", String(64), nullable=False),
     Column("at", Float, nullable=False, index=True),  # seconds since the epoch
     Column("kind", String(16), nullable=False),  # asked | did | waits | failed | status
-    Column("object_type", String(32), nullable=False),  # loadbalancer, listener, pool, member, healthmonitor, amphora
+    # loadbalancer, listener, pool, member, healthmonitor, l7policy, l7rule, amphora
+    Column("object_type", String(32), nullable=False),
     Column("object_id", String(36), nullable=False),
     Column("sentence", Text, nullable=False),
     Column("help", Text, nullable=False, default=""),

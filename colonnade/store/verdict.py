@@ -5,14 +5,15 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import Connection, Table, and_, delete, update
 
 from colonnade.clock import utc
-from colonnade.model import HealthMonitor, Listener, Member, Pool, Resource, Tree
+from colonnade.model import HealthMonitor, L7Policy, L7Rule, Listener, Member, Pool, Resource, Tree
 from colonnade.store import work
-from colonnade.store.tables import OF, health_monitor, listener, listener_statistics, load_balancer, member, tag
+from colonnade.store.tables import OF, listener, listener_statistics, load_balancer, member, tag
 from colonnade.types import OperatingStatus, ProvisioningStatus
 
 _Status = ProvisioningStatus
 _UNDER_WAY = (_Status.PENDING_CREATE, _Status.PENDING_UPDATE)
-_CHILDREN: tuple[type[Resource], ...] = (Listener, Pool, Member, HealthMonitor)
+_CHILDREN: tuple[type[Resource], ...] = (Listener, Pool, Member, HealthMonitor, L7Policy, L7Rule)
+_UNWATCHED: tuple[type[Resource], ...] = (HealthMonitor, L7Policy, L7Rule)  # their status is their admin state
 _AT_ONCE = 500  # ids in one statement
 
 
@@ -32,10 +33,11 @@ def done(conn: Connection, lease: work.Lease, tree: Tree, now: float) -> bool:
     for cls in _CHILDREN:
         _activate(conn, cls, [c for c in _children(tree, cls) if c.id not in doomed], now)
     _let_go(conn, tree, doomed)
-    for monitor in tree.health_monitors:
-        shown = OperatingStatus.ONLINE if monitor.admin_state_up else OperatingStatus.OFFLINE
-        if monitor.id not in doomed and monitor.operating_status != shown:
-            _set(conn, health_monitor, [monitor.id], {"operating_status": shown})
+    for cls in _UNWATCHED:
+        for child in _children(tree, cls):
+            shown = OperatingStatus.ONLINE if child.admin_state_up else OperatingStatus.OFFLINE
+            if child.id not in doomed and child.operating_status != shown:
+                _set(conn, OF[cls], [child.id], {"operating_status": shown})
     return True
 
 
@@ -69,13 +71,19 @@ def gone(conn: Connection, lease: work.Lease, tree: Tree) -> None:
 
 
 def _doomed(tree: Tree) -> frozenset[str]:
-    """Ids of what this settling removes: what was deleted, and what lives only in a pool that was."""
+    """Ids of what this settling removes: what was deleted, and what lives only in what was."""
     pools = {p.id for p in tree.pools if p.provisioning_status == _Status.PENDING_DELETE}
     members = (m.id for m in tree.members if m.pool_id in pools)
     monitors = (m.id for m in tree.health_monitors if m.pool_id in pools)
+    listeners = {x.id for x in tree.listeners if x.provisioning_status == _Status.PENDING_DELETE}
+    policies = {
+        p.id for p in tree.l7policies
+        if p.listener_id in listeners or p.provisioning_status == _Status.PENDING_DELETE
+    }  # fmt: skip
+    rules = (r.id for r in tree.l7rules if r.l7policy_id in policies)
     children = (c for cls in _CHILDREN for c in _children(tree, cls))
     deleted = (c.id for c in children if c.provisioning_status == _Status.PENDING_DELETE)
-    return frozenset((*members, *monitors, *deleted))
+    return frozenset((*members, *monitors, *policies, *rules, *deleted))
 
 
 def _activate(conn: Connection, cls: type[Resource], kept: Sequence[Resource], now: float) -> None:
@@ -104,7 +112,8 @@ def _let_go(conn: Connection, tree: Tree, doomed: frozenset[str]) -> None:
 
 def _children(tree: Tree, cls: type[Resource]) -> Sequence[Resource]:
     return {
-        Listener: tree.listeners, Pool: tree.pools, Member: tree.members, HealthMonitor: tree.health_monitors
+        Listener: tree.listeners, Pool: tree.pools, Member: tree.members, HealthMonitor: tree.health_monitors,
+        L7Policy: tree.l7policies, L7Rule: tree.l7rules,
     }[cls]  # fmt: skip
 
 

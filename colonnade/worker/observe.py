@@ -9,7 +9,7 @@ from colonnade.core.plan import Desired, Observed, Place
 from colonnade.core.steps import Seat
 from colonnade.drivers import AmphoraLink, Network
 from colonnade.errors import Broken, Later
-from colonnade.model import Amphora, LoadBalancer, NetworkPort, Subnet, Tree
+from colonnade.model import Amphora, L7Policy, L7Rule, LoadBalancer, NetworkPort, Subnet, Tree
 from colonnade.types import AmphoraStatus, Json, ProvisioningStatus, Role
 
 Render = Callable[[Tree, Amphora, Sequence[NetworkPort], NetworkPort], wire.Bundle]
@@ -130,7 +130,10 @@ def live(tree: Tree) -> Tree:
     """The tree without what is to be deleted, and without what lives in that or points at it."""
     pools = tuple(p for p in tree.pools if p.provisioning_status != ProvisioningStatus.PENDING_DELETE)
     kept = {p.id for p in pools}
-    listeners = (x for x in tree.listeners if x.provisioning_status != ProvisioningStatus.PENDING_DELETE)
+    listeners = [x for x in tree.listeners if x.provisioning_status != ProvisioningStatus.PENDING_DELETE]
+    heard = {x.id for x in listeners}
+    policies = tuple(p for p in tree.l7policies if p.listener_id in heard and _stays(p))
+    obeyed = {p.id for p in policies}
     return dataclasses.replace(
         tree,
         listeners=tuple(
@@ -145,7 +148,13 @@ def live(tree: Tree) -> Tree:
             for h in tree.health_monitors
             if h.pool_id in kept and h.provisioning_status != ProvisioningStatus.PENDING_DELETE
         ),
+        l7policies=policies,
+        l7rules=tuple(r for r in tree.l7rules if r.l7policy_id in obeyed and _stays(r)),
     )
+
+
+def _stays(thing: L7Policy | L7Rule) -> bool:
+    return thing.provisioning_status != ProvisioningStatus.PENDING_DELETE
 
 
 def address_on(port: NetworkPort, subnet_id: str | None) -> str | None:

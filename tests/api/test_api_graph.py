@@ -60,7 +60,7 @@ WRONG: list[tuple[Any, int]] = [
     ({"listeners": [{**LISTENER, "loadbalancer_id": nobody_has()}]}, 400),
     ({"listeners": [{**LISTENER, "protocol": "UDP"}]}, 501),
     ({"listeners": [{**LISTENER, "tls_ciphers": "x"}]}, 501),
-    ({"listeners": [{**LISTENER, "l7policies": [{}]}]}, 501),
+    ({"listeners": [{**LISTENER, "l7policies": [{}]}]}, 400),
     ({"listeners": [{**LISTENER, "protocol": "HTTPS", "default_pool": {"name": "web"}}], "pools": [POOL]}, 400),
     ({"listeners": [{**LISTENER, "allowed_cidrs": ["fd00::/8"]}]}, 400),
     ({"pools": [{**POOL, "members": [MEMBERS[0], MEMBERS[0]]}]}, 409),

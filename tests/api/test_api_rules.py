@@ -193,7 +193,7 @@ WRONG_POOLS: list[tuple[Any, int]] = [
     ({"session_persistence": {"type": "SOURCE_IP", "other": 3}}, 400),
     ({"members": []}, 400),
     ({"healthmonitor": {}}, 400),
-    ({"protocol": "UDP"}, 501), ({"protocol": "SCTP"}, 501), ({"lb_algorithm": "SOURCE_IP_PORT"}, 501),
+    ({"protocol": "UDP"}, 501), ({"protocol": "SCTP"}, 501), ({"lb_algorithm": "SOURCE_IP_PORT"}, 201),
     ({"tls_enabled": True}, 501), ({"ca_tls_container_ref": "x"}, 501), ({"tls_enabled": False}, 201),
     ({"session_persistence": {"type": "APP_COOKIE", "cookie_name": "JSESSIONID"}}, 201),
 ]  # fmt: skip
@@ -306,7 +306,7 @@ CHANGES: list[tuple[str, Any, int]] = [
     ("listeners", {"loadbalancer_id": nobody_has()}, 400), ("listeners", {"connection_limit": -5}, 400),
     ("listeners", {"default_pool_id": nobody_has()}, 404), ("listeners", {"allowed_cidrs": ["fd00::/8"]}, 400),
     ("listeners", {"tls_ciphers": "x"}, 501), ("listeners", {}, 200), ("pools", {"protocol": "TCP"}, 400),
-    ("pools", {"lb_algorithm": None}, 400), ("pools", {"lb_algorithm": "SOURCE_IP_PORT"}, 501),
+    ("pools", {"lb_algorithm": None}, 400), ("pools", {"lb_algorithm": "SOURCE_IP_PORT"}, 200),
     ("pools", {"session_persistence": {}}, 400), ("pools", {"session_persistence": {"cookie_name": "x"}}, 400),
     ("pools", {"session_persistence": {"type": "APP_COOKIE"}}, 400), ("pools", {"members": []}, 400),
     ("healthmonitors", {"delay": None}, 400), ("healthmonitors", {"timeout": None}, 400),

@@ -5,6 +5,8 @@ from datetime import datetime
 from colonnade.model import (
     Amphora,
     HealthMonitor,
+    L7Policy,
+    L7Rule,
     Listener,
     LoadBalancer,
     Member,
@@ -15,6 +17,9 @@ from colonnade.model import (
 from colonnade.types import (
     Algorithm,
     AmphoraStatus,
+    L7Action,
+    L7CompareType,
+    L7RuleType,
     ListenerProtocol,
     MonitorType,
     OperatingStatus,
@@ -28,7 +33,8 @@ _COMMON = {"project_id": "p", "created_at": THEN, "provisioning_status": Provisi
 
 
 def tree(given: dict) -> Tree:
-    """``given``: vip, load_balancer, listeners, pools (members and monitor inside); fields as in the API."""
+    """``given``: vip, load_balancer, listeners (policies inside, rules in those), pools (members and monitor inside);
+    fields as in the API."""
     lb = LoadBalancer(
         id="lb", **{**_COMMON, **_enums(given.get("load_balancer", {}))}, vip_address=given.get("vip", "10.0.0.10")
     )
@@ -40,8 +46,17 @@ def tree(given: dict) -> Tree:
         if monitor := p.pop("monitor", None):
             monitors.append(_monitor(p["id"], monitor))
         pools.append(_pool(p))
+    listeners, policies, rules = [], [], []
+    for x in given.get("listeners", []):
+        x = dict(x)
+        for n, p in enumerate(x.pop("policies", []), 1):
+            p = {"id": f"{x['id']}-l{n}", "position": n, **p}
+            rules += [_rule(p["id"], {"id": f"{p['id']}-r{k}", **r}) for k, r in enumerate(p.pop("rules", []), 1)]
+            policies.append(_policy(x["id"], p))
+        listeners.append(_listener(x))
     return Tree(
-        load_balancer=lb, listeners=tuple(_listener(x) for x in given.get("listeners", [])), pools=tuple(pools),
+        load_balancer=lb, listeners=tuple(listeners), pools=tuple(pools), l7policies=tuple(policies),
+        l7rules=tuple(rules),
         members=tuple(members), health_monitors=tuple(monitors),
         amphorae=tuple(amphora(**a) for a in given.get("amphorae", [{"id": "a1"}])), generation=1,
     )  # fmt: skip
@@ -75,6 +90,22 @@ def _pool(given: dict) -> Pool:
             "session_persistence": keep and SessionPersistence(**{**keep, "type": PersistenceType(keep["type"])}),
         }
     )  # fmt: skip
+
+
+def _policy(listener_id: str, given: dict) -> L7Policy:
+    fields = {**_COMMON, "loadbalancer_id": "lb", "listener_id": listener_id, **_enums(given)}
+    return L7Policy(**fields | {"action": L7Action(given["action"])})
+
+
+def _rule(policy_id: str, given: dict) -> L7Rule:
+    """``given`` may say type, comparison and value in short, as {PATH: {EQUAL_TO: /x}}."""
+    short = next((k for k in given if k in L7RuleType.__members__), None)
+    if short:
+        ((comparison, value),) = given.pop(short).items()
+        given |= {"type": short, "compare_type": comparison, "value": value}
+    fields = {**_COMMON, "loadbalancer_id": "lb", "l7policy_id": policy_id, **_enums(given)}
+    kinds = {"type": L7RuleType(given["type"]), "compare_type": L7CompareType(given["compare_type"])}
+    return L7Rule(**fields | kinds)
 
 
 def _monitor(pool_id: str, given: dict) -> HealthMonitor:

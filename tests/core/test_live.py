@@ -99,13 +99,13 @@ def _tree(port, *, listener=None, pool=None, monitor=None):
 
 
 @contextmanager
-def _serving(given, place):
-    """The port on which HAProxy serves the tree."""
+def _serving(given, place, bind=""):
+    """The port on which HAProxy serves the tree; ``bind`` is put behind the port."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     given["listeners"][0]["protocol_port"] = port
     for name, content in haproxy.render(tree(given), ["127.0.0.1"], haproxy.Limits()).items():
-        (place / name).write_text(content)
+        (place / name).write_text(content.replace(f":{port}\n", f":{port} {bind}\n"))
     (place / "state").write_text("1\n")
     paths = {"COLONNADE_SOCKET": "s.sock", "COLONNADE_STATE": "state", "COLONNADE_LOG": "log.sock"}
     env = {**os.environ, "COLONNADE_MAXCONN": "100", **{k: str(place / v) for k, v in paths.items()}}

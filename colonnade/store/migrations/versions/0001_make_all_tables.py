@@ -89,6 +89,61 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_health_monitor_project_id"), ["project_id"], unique=False)
 
     op.create_table(
+        "l7policy",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("project_id", sa.String(length=64), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("admin_state_up", sa.Boolean(), nullable=False),
+        sa.Column("provisioning_status", sa.String(length=32), nullable=False),
+        sa.Column("operating_status", sa.String(length=32), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.DateTime(), nullable=False),
+        sa.Column("updated_at", sa.DateTime(), nullable=True),
+        sa.Column("tags", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("loadbalancer_id", sa.String(length=36), nullable=False),
+        sa.Column("listener_id", sa.String(length=36), nullable=False),
+        sa.Column("description", sa.String(length=255), nullable=False),
+        sa.Column("action", sa.String(length=32), nullable=False),
+        sa.Column("redirect_pool_id", sa.String(length=36), nullable=True),
+        sa.Column("redirect_url", sa.String(length=255), nullable=True),
+        sa.Column("redirect_prefix", sa.String(length=255), nullable=True),
+        sa.Column("redirect_http_code", sa.Integer(), nullable=True),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    with op.batch_alter_table("l7policy", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_l7policy_listener_id"), ["listener_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_l7policy_loadbalancer_id"), ["loadbalancer_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_l7policy_project_id"), ["project_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_l7policy_redirect_pool_id"), ["redirect_pool_id"], unique=False)
+
+    op.create_table(
+        "l7rule",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("project_id", sa.String(length=64), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("admin_state_up", sa.Boolean(), nullable=False),
+        sa.Column("provisioning_status", sa.String(length=32), nullable=False),
+        sa.Column("operating_status", sa.String(length=32), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.DateTime(), nullable=False),
+        sa.Column("updated_at", sa.DateTime(), nullable=True),
+        sa.Column("tags", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("loadbalancer_id", sa.String(length=36), nullable=False),
+        sa.Column("l7policy_id", sa.String(length=36), nullable=False),
+        sa.Column("type", sa.String(length=32), nullable=False),
+        sa.Column("compare_type", sa.String(length=32), nullable=False),
+        sa.Column("value", sa.String(length=255), nullable=False),
+        sa.Column("key", sa.String(length=255), nullable=True),
+        sa.Column("invert", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    with op.batch_alter_table("l7rule", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_l7rule_l7policy_id"), ["l7policy_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_l7rule_loadbalancer_id"), ["loadbalancer_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_l7rule_project_id"), ["project_id"], unique=False)
+
+    op.create_table(
         "listener",
         sa.Column("id", sa.String(length=36), nullable=False),
         sa.Column("project_id", sa.String(length=64), nullable=False),
