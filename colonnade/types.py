@@ -59,7 +59,8 @@ Retries = Annotated[int, Interval(ge=1, le=10)]
 ConnectionLimit = Annotated[int, Interval(ge=-1, le=2147483647)]
 Ip = Annotated[str, IpAddress()]
 Network = Annotated[str, Cidr()]
-Tags = tuple[Text, ...]
+Tags = Annotated[tuple[Text, ...], MaxLen(256)]
+Networks = Annotated[tuple[Network, ...], MaxLen(1000)]
 CookieName = Annotated[
     str, MaxLen(255), Matches(re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"), "Value should be a cookie name (RFC 6265)")
 ]
