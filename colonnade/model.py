@@ -9,10 +9,38 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from colonnade.types import (
-    Algorithm, AmphoraStatus, Codes, ConnectionLimit, CookieName, DomainName, Fixed, Hidden, HttpMethod, Ip, Json,
-    ListenerProtocol, Milliseconds, MonitorType, Network, Networks, OperatingStatus, PersistenceType, PoolProtocol,
-    Port, ProvisioningStatus, Refused, Retries, Role, Seconds, Shown, Tags, Text, UrlPath, Uuid, Weight,
-)  # fmt: skip
+    Algorithm,
+    AmphoraStatus,
+    Codes,
+    ConnectionLimit,
+    CookieName,
+    DomainName,
+    Fixed,
+    Hidden,
+    HttpMethod,
+    Ip,
+    Json,
+    ListenerProtocol,
+    Milliseconds,
+    MonitorType,
+    Network,
+    Networks,
+    OperatingStatus,
+    PersistenceType,
+    PoolProtocol,
+    Port,
+    ProvisioningStatus,
+    Refused,
+    Retries,
+    Role,
+    Seconds,
+    Shown,
+    Tags,
+    Text,
+    UrlPath,
+    Uuid,
+    Weight,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
