@@ -27,6 +27,7 @@ from colonnade.types import (
     Milliseconds,
     MonitorType,
     Network,
+    Networks,
     OperatingStatus,
     PersistenceType,
     PoolProtocol,
@@ -109,7 +110,7 @@ class Listener(Resource):
     client_ca_tls_container_ref: Refused[Text | None] = None
     client_authentication: Refused[Text] = "NONE"
     client_crl_container_ref: Refused[Text | None] = None
-    allowed_cidrs: tuple[Network, ...] | None = None
+    allowed_cidrs: Networks | None = None
     tls_ciphers: Refused[Text | None] = None
     tls_versions: Refused[tuple[Text, ...] | None] = None
     alpn_protocols: Refused[tuple[Text, ...] | None] = None

@@ -146,8 +146,9 @@ class Agent:
     """[agent] (a stand-alone host's; all paths follow from state_path)"""
 
     tag: str = _option("default", "Short name (letters, digits, at most 8) in names of namespaces and interfaces.")
-    slot: int = _option(0, "Number of this installation on this machine; uids and uplink addresses follow from it.",
-                        min=0, max=99)
+    slot: int = _option(
+        0, "Number of this installation on this machine; uids and uplink addresses follow from it.", min=0, max=99
+    )
     control_group: str = _option("colonnade", "Group whose members may talk to the agent.")
 
 
@@ -229,8 +230,9 @@ def _opt(f: "dataclasses.Field[Any]") -> cfg.Opt:
     limits = {k: v for k, v in f.metadata.items() if k != "help"}
     default = dataclasses.MISSING if f.default is dataclasses.MISSING else f.default
     kinds = {bool: cfg.BoolOpt, int: cfg.IntOpt, float: cfg.FloatOpt, tuple: cfg.ListOpt, str: cfg.StrOpt}
-    return kinds[type(default)](f.name, default=list(default) if isinstance(default, tuple) else default,
-                                help=f.metadata["help"], **limits)
+    return kinds[type(default)](
+        f.name, default=list(default) if isinstance(default, tuple) else default, help=f.metadata["help"], **limits
+    )
 
 
 def _read(group: Any, section: type[Any]) -> Any:  # noqa: ANN401 - oslo.config's groups are untyped

@@ -309,7 +309,10 @@ def _make_directories(facts: Facts) -> None:
 
 
 def _wait_as_user(argv: list[str]) -> int:
-    return subprocess.run(argv, env=_environment(), user=USER, group=USER, extra_groups=[], check=False).returncode
+    done = subprocess.run(
+        argv, env=_environment(), user=USER, group=USER, extra_groups=[], umask=0o077, check=False
+    )  # fmt: skip
+    return done.returncode
 
 
 def _become_user() -> None:
@@ -317,6 +320,7 @@ def _become_user() -> None:
     os.setgroups([grp.getgrnam(USER).gr_gid])
     os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
     os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
+    os.umask(0o077)
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 

@@ -284,7 +284,7 @@ class Processes:
             return None
         runtime = None
         try:
-            runtime = Runtime(self._socket(number))
+            runtime = Runtime(self._socket(number), self._uid)
             said = runtime.pid()
             ours = namespaces.processes(self._namespace) if pid is None else [pid]
             if said in ours and "Stopping: 1" not in runtime.ask("show info").split("\n"):
@@ -321,7 +321,7 @@ class Processes:
                 raise Refused(422, f"HAProxy refuses its configuration: {_alert(process.last_words)}",
                               "Change the load balancer's settings that it names.")  # fmt: skip
             try:
-                runtime = Runtime(process.socket)
+                runtime = Runtime(process.socket, self._uid)
             except OSError:
                 process.ended.wait(0.001)
                 continue

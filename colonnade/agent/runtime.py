@@ -7,6 +7,7 @@ also keeps the process from ending, so ``finished`` must be asked and the connec
 import contextlib
 import csv
 import socket
+import struct
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -20,14 +21,17 @@ _LONGEST = 200  # letters of what a health check said
 
 
 class Runtime:
-    """A connection. Threads take turns. Raises OSError when the process does not answer."""
+    """A connection. Threads take turns. Raises OSError when the process does not answer, or not ``uid`` listens there:
+    the socket is in a directory of HAProxy's own, who, taken over, might put another amphora's in its place."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, uid: int) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         self._lock = threading.Lock()
         try:
             self._socket.settimeout(_PATIENCE)
             self._socket.connect(str(path))
+            if _owner(self._socket) != uid:
+                raise PermissionError(f"{path} leads to somebody else's socket")
             self.ask("prompt")
             self.ask("set timeout cli 24d")
         except OSError:
@@ -63,6 +67,11 @@ class Runtime:
     def statistics(self) -> "Statistics":
         """What ``show stat`` says now."""
         return read_statistics(self.ask("show stat"))
+
+
+def _owner(connected: socket.socket) -> int:
+    _pid, uid, _gid = struct.unpack("3i", connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return int(uid)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from colonnade.api import l7policies, l7rules, rules, shapes, trees
+from colonnade.api import l7policies, l7rules, room, rules, shapes, trees
 from colonnade.api.l7policies import L7Policies
 from colonnade.api.l7rules import L7Rules
 from colonnade.api.listeners import Listeners
@@ -80,6 +80,7 @@ def read(given: Json) -> Below:
                 shapes.refuse(L7Rule, rule)
             policies.append(WantedPolicy(policy, aim, tuple(rules_of_it)))
         listeners.append(WantedListener(listener, pool, tuple(policies)))
+    room.check_count(sum(len(pool.get("members") or ()) for pool in pools.values()) + room.LISTENER * len(listeners))
     missing = next((name for name in references if name not in pools), None)
     if missing is not None:
         raise Invalid(f"Validation failure: The pool {missing} is named by a listener or L7 policy but not defined.")

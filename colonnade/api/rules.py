@@ -130,9 +130,9 @@ def headers(wanted: Mapping[str, str], protocol: L) -> None:
 def member_address(address: str, reserved: Iterable[str]) -> None:
     """400 for an address that no member may have."""
     ip = ip_address(address)
-    if ip in {ip_address(r) for r in reserved}:
+    plain = (isinstance(ip, IPv6Address) and ip.ipv4_mapped) or ip  # where a connection to ::ffff:10.0.0.1 goes
+    if plain in {ip_address(r) for r in reserved}:
         raise Invalid(f"Validation failure: Member address {address} is reserved and cannot be used.")
-    plain = (isinstance(ip, IPv6Address) and ip.ipv4_mapped) or ip
     no_host = plain.is_unspecified or plain.is_loopback or plain.is_multicast or (ip.version == 6 and ip.is_link_local)
     if no_host:
         raise Invalid(f"Validation failure: {address} is no address at which a load balancer can reach a member.")

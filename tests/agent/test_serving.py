@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -16,6 +17,7 @@ from rig import Rig, Traffic, config, eventually, get, new_id
 
 from colonnade import wire
 from colonnade.agent import namespaces
+from colonnade.agent.runtime import Runtime
 from colonnade.core.haproxy import _PING, PING_SCRIPT
 from colonnade.drivers.agent import HostAgent
 from colonnade.errors import Broken, Later
@@ -398,3 +400,12 @@ def test_very_many_changes_are_one_reload(rig: Rig) -> None:
     rig.push(rig.bundle(amphora, vip, config(vip, servers=many)))
     assert get(vip) is not None
     assert set(namespaces.processes(rig.here.namespace(amphora))) - set(before)
+
+
+def test_the_agent_talks_to_an_amphoras_own_haproxy_only(tmp_path: Path) -> None:
+    path = tmp_path / "s1"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as somebody:
+        somebody.bind(str(path))
+        somebody.listen(1)
+        with pytest.raises(PermissionError, match="somebody else"):
+            Runtime(path, os.getuid() + 1)

@@ -135,6 +135,8 @@ def test_allowed_cidrs_are_of_the_vips_ip_version(allowed: list[str] | None, vip
 def test_reserved_addresses_are_compared_as_addresses() -> None:
     with pytest.raises(Invalid):
         rules.member_address("fd00::1", ["fd00:0:0::1"])
+    with pytest.raises(Invalid):
+        rules.member_address("::ffff:169.254.169.254", ["169.254.169.254"])
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "127.0.0.9", "224.0.0.1", "::", "::1", "::ffff:127.0.0.1", "fe80::1"])

@@ -1,13 +1,14 @@
-"""Random deaths while several users are at work; a locked database. All settles, nothing is left over."""
+"""Random deaths while several users are at work; a locked database; a full disk. All settles, nothing is left over."""
 
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from faults import Fate, assert_all_serve, users
-from standalone import Api, Standalone, WebServer, bodies, traffic
+from standalone import Api, Standalone, WebServer, bodies, free_port, run, traffic
 from support import eventually
 
 pytestmark = [pytest.mark.system, pytest.mark.root]
@@ -71,3 +72,50 @@ def test_a_locked_database_loses_nothing(standalone: Standalone, api: Api) -> No
         api.until_active(lb_id)
     assert accepted
     eventually(standalone.nothing_left_over, 30)
+
+
+@pytest.fixture
+def small() -> Iterator[Standalone]:
+    """An installation on a file system of its own that is soon full."""
+    disk = Path(f"/tmp/clndisk{free_port()}")
+    disk.mkdir()
+    run("mount", "-t", "tmpfs", "-o", "size=24m,mode=755", "tmpfs", str(disk))
+    made = Standalone(disk / "small", free_port(), ("--demo",))
+    try:
+        made.start()
+        yield made
+    finally:
+        (disk / "fill").unlink(missing_ok=True)
+        made.stop("--purge")
+        run("umount", str(disk))
+        disk.rmdir()
+
+
+def test_a_full_disk_is_said_and_survived(small: Standalone) -> None:
+    admin, members = small.admin(), [{"address": m, "protocol_port": 80} for m in small.members]
+    lb = admin.until_active(admin.create("full", members)["id"])
+    eventually(lambda: None not in bodies(lb["vip_address"]))
+    fill = small.state.parent / "fill"
+    with traffic(lb["vip_address"]) as failed:
+        with pytest.raises(OSError, match="No space"), fill.open("wb", buffering=0) as f:
+            while True:
+                f.write(b"x" * 4096)
+        reply = admin.ask("POST", "lbaas/loadbalancers", {"loadbalancer": {"vip_subnet_id": admin.subnet()}})
+        assert reply.status == 503
+        assert "again" in reply.body["faultstring"]
+        up, worker = small.pid("up"), small.pid("worker")
+        small.kill("worker")
+        eventually(lambda: _new(small, worker))
+        assert admin.loadbalancer(lb["id"])["provisioning_status"] == "ACTIVE"
+        assert small.pid("up") == up
+        fill.unlink()
+        other = admin.until_active(admin.create("fits", members)["id"])
+        eventually(lambda: None not in bodies(other["vip_address"]))
+    assert failed == []
+    eventually(small.nothing_left_over, 30)
+
+
+def _new(s: Standalone, old: int) -> bool:
+    """Whether another worker runs. Its pid file may be the old one: there was no room to write it."""
+    lines = run("pgrep", "-f", f"colonnade worker .*{s.state}/").stdout.split()
+    return bool(lines) and str(old) not in lines
