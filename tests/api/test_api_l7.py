@@ -299,7 +299,8 @@ def test_types_have_their_values(kind: str, comparison: str, value: str, fine: b
     ("fields", "expect"),
     [
         ({}, 201), ({"type": None}, 400), ({"type": "BODY"}, 400), ({"compare_type": None}, 400),
-        ({"value": None}, 400), ({"compare_type": "LIKE"}, 400), ({"value": "x" * 256}, 400), ({"value": "a\r\nb"}, 400), ({"value": 7}, 400),
+        ({"value": None}, 400), ({"compare_type": "LIKE"}, 400), ({"value": "x" * 256}, 400),
+        ({"value": "a\r\nb"}, 400), ({"value": 7}, 400),
         ({"type": "HEADER", "key": "a\nb"}, 400), ({"type": "HEADER", "key": "k" * 256}, 400),
         ({"type": "HEADER"}, 400),
         ({"type": "HEADER", "key": "k"}, 201), ({"invert": "x"}, 400), ({"invert": None}, 201), ({"name": "x"}, 400),
