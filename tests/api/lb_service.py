@@ -130,6 +130,14 @@ class Service:
         body = {"pool_id": pool["id"], "type": "HTTP", "delay": 1, "timeout": 1, "max_retries": 2, **fields}
         return self.post("healthmonitors", {"healthmonitor": body})["healthmonitor"]
 
+    def policy(self, listener: Json, **fields: Any) -> Json:
+        body = {"listener_id": listener["id"], "action": "REJECT", **fields}
+        return self.post("l7policies", {"l7policy": body})["l7policy"]
+
+    def rule(self, policy: Json, **fields: Any) -> Json:
+        body = {"type": "PATH", "compare_type": "STARTS_WITH", "value": "/x", **fields}
+        return self.post(f"l7policies/{policy['id']}/rules", {"rule": body})["rule"]
+
     def settle(self) -> None:
         """What the loop does when all is well: nothing is PENDING, what was to go is gone."""
         with self.store.write() as conn:

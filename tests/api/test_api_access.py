@@ -38,6 +38,10 @@ def _everything(service: Service) -> list[tuple[str, str, Any]]:
     pool = service.pool(lb)
     listener = service.listener(lb, default_pool_id=pool["id"])
     member, monitor = service.member(pool), service.monitor(pool)
+    policy = service.policy(listener)
+    rule = service.rule(policy)
+    a_policy, a_rule = f"l7policies/{policy['id']}", f"l7policies/{policy['id']}/rules/{rule['id']}"
+    new_rule = {"rule": {"type": "PATH", "compare_type": "EQUAL_TO", "value": "/"}}
     new_member = {"member": {"address": "10.0.0.9", "protocol_port": 1}}
     return [
         ("GET", f"loadbalancers/{lb['id']}", None), ("PUT", f"loadbalancers/{lb['id']}", {"loadbalancer": {}}),
@@ -50,6 +54,10 @@ def _everything(service: Service) -> list[tuple[str, str, Any]]:
         ("GET", f"pools/{pool['id']}/members/{member['id']}", None),
         ("PUT", f"pools/{pool['id']}/members/{member['id']}", {"member": {}}),
         ("DELETE", f"pools/{pool['id']}/members/{member['id']}", None),
+        ("POST", "l7policies", {"l7policy": {"listener_id": listener["id"], "action": "REJECT"}}),
+        ("GET", a_policy, None), ("PUT", a_policy, {"l7policy": {"name": "x"}}), ("GET", f"{a_policy}/rules", None),
+        ("POST", f"{a_policy}/rules", new_rule), ("GET", a_rule, None), ("PUT", a_rule, {"rule": {}}),
+        ("DELETE", a_rule, None), ("DELETE", a_policy, None),
         ("GET", f"healthmonitors/{monitor['id']}", None),
         ("PUT", f"healthmonitors/{monitor['id']}", {"healthmonitor": {}}),
         ("DELETE", f"healthmonitors/{monitor['id']}", None), ("DELETE", f"listeners/{listener['id']}", None),

@@ -46,7 +46,9 @@ class Made:
         lb = service.load_balancer(by="admin", project_id="alice-project", name="one")
         pool = service.pool(lb)
         listener = service.listener(lb, default_pool_id=pool["id"])
+        policy = service.policy(listener, action="REDIRECT_TO_POOL", redirect_pool_id=pool["id"])
         self.ids = {
+            "redirect_pool_id": pool["id"], "l7policies": policy["id"], "rules": service.rule(policy)["id"],
             "loadbalancer_id": lb["id"], "pool_id": pool["id"], "default_pool_id": pool["id"],
             "listener_id": listener["id"], "vip_subnet_id": service.subnet.id, "subnet_id": service.subnet.id,
             "loadbalancers": lb["id"], "listeners": listener["id"], "pools": pool["id"],

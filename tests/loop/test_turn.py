@@ -6,9 +6,9 @@ import pytest
 
 from colonnade.drivers.fake import FakeFabric
 from colonnade.errors import Broken, Later
-from colonnade.model import HealthMonitor, Listener, Member, Pool
+from colonnade.model import HealthMonitor, L7Policy, L7Rule, Listener, Member, Pool
 from colonnade.store import events, query, tables, work
-from colonnade.types import MonitorType, ProvisioningStatus
+from colonnade.types import L7Action, L7CompareType, L7RuleType, MonitorType, ProvisioningStatus
 from tests.loop.world import World, with_settings
 
 ACTIVE, ERROR = ProvisioningStatus.ACTIVE, ProvisioningStatus.ERROR
@@ -163,6 +163,62 @@ def _monitor(world: World, lb: str, pool: str) -> HealthMonitor:
         id=lb, project_id="p1", created_at=made.created_at, loadbalancer_id=lb, pool_id=pool, type=MonitorType.TCP,
         delay=5, timeout=3, max_retries=2,
     )  # fmt: skip
+
+
+def _policy(world: World, lb: str, pool: str) -> tuple[L7Policy, L7Rule]:
+    """A policy of the first listener that sends to the pool, with a rule."""
+    own = {"project_id": "p1", "created_at": world.tree(lb).listeners[0].created_at, "loadbalancer_id": lb}
+    policy = L7Policy(
+        id=f"policy-{pool}"[:36], listener_id=world.tree(lb).listeners[0].id, action=L7Action.REDIRECT_TO_POOL,
+        redirect_pool_id=pool, position=1, **own,
+    )  # fmt: skip
+    rule = L7Rule(
+        id=f"rule-{pool}"[:36], l7policy_id=policy.id, type=L7RuleType.PATH, compare_type=L7CompareType.EQUAL_TO,
+        value="/x", **own,
+    )  # fmt: skip
+    with world.wish(lb) as conn:
+        world.insert(conn, policy)
+        world.insert(conn, rule)
+        conn.execute(tables.tag.insert().values(object_id=rule.id, value="blue"))
+    return policy, rule
+
+
+def test_policies_and_rules_are_active_and_online_once_settled(world: World) -> None:
+    lb, worker = world.create(), world.worker()
+    pool = world.add_pool(lb)
+    _policy(world, lb, pool)
+    world.settle(worker)
+    tree = world.tree(lb)
+    found = [(v.provisioning_status, v.operating_status) for v in (*tree.l7policies, *tree.l7rules)]
+    assert found == [("ACTIVE", "ONLINE")] * 2
+    world.assert_matches()
+    with world.wish(lb) as conn:
+        conn.execute(tables.l7policy.update().values(admin_state_up=False))
+    world.settle(worker)
+    assert world.tree(lb).l7policies[0].operating_status == "OFFLINE"
+
+
+@pytest.mark.parametrize("cls", [Listener, L7Policy, L7Rule])
+def test_a_deleted_policy_takes_its_rules_along_and_a_listener_its_policies(world: World, cls: type) -> None:
+    lb, worker = world.create(), world.worker()
+    policy, rule = _policy(world, lb, world.add_pool(lb))
+    world.settle(worker)
+    world.drop(lb, cls, {Listener: policy.listener_id, L7Policy: policy.id, L7Rule: rule.id}[cls])
+    world.settle(worker)
+    tree = world.tree(lb)
+    assert len(tree.l7policies) == (1 if cls is L7Rule else 0)
+    assert tree.l7rules == ()
+    assert world.count(tables.tag) == 0
+    world.assert_matches()
+
+
+def test_nothing_of_l7_outlives_its_load_balancer(world: World) -> None:
+    lb, worker = world.create(), world.worker()
+    _policy(world, lb, world.add_pool(lb))
+    world.settle(worker)
+    world.delete(lb)
+    world.settle(worker)
+    assert [world.count(t) for t in (tables.l7policy, tables.l7rule, tables.tag)] == [0, 0, 0]
 
 
 def test_a_member_elsewhere_has_the_amphora_plugged_there_and_unplugged_after(world: World) -> None:

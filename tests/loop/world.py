@@ -274,7 +274,7 @@ class World:
         for tree in self.trees():
             balancer = tree.load_balancer
             assert not tree.delete_wanted
-            parts = (balancer, *tree.listeners, *tree.pools, *tree.members)
+            parts = (balancer, *tree.listeners, *tree.pools, *tree.members, *tree.l7policies, *tree.l7rules)
             assert {p.provisioning_status for p in parts} == {ProvisioningStatus.ACTIVE}, self.story(balancer.id)
             assert {p.reason for p in parts} == {None}
             sight = look(tree, self.cloud, self.cloud)

@@ -352,7 +352,16 @@ class Standalone:
         db = sqlite3.connect(f"file:{self.state}/db/colonnade.sqlite?mode=ro", uri=True)
         found = []
         try:
-            for table in ("listener", "pool", "member", "health_monitor", "amphora", "listener_statistics"):
+            for table in (
+                "listener",
+                "pool",
+                "member",
+                "health_monitor",
+                "l7policy",
+                "l7rule",
+                "amphora",
+                "listener_statistics",
+            ):
                 rows = db.execute(f"SELECT loadbalancer_id FROM {table}")  # noqa: S608 - names are ours
                 found += [f"row of {table} for {r[0]}" for r in rows if r[0] not in lbs]
             rows = db.execute("SELECT subject FROM work WHERE subject <> 'fabric'")
