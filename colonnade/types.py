@@ -64,7 +64,8 @@ Retries = Annotated[int, Interval(ge=1, le=10)]
 ConnectionLimit = Annotated[int, Interval(ge=-1, le=2147483647)]
 Ip = Annotated[str, IpAddress()]
 Network = Annotated[str, Cidr()]
-Tags = tuple[Text, ...]
+Tags = Annotated[tuple[Text, ...], MaxLen(256)]
+Networks = Annotated[tuple[Network, ...], MaxLen(1000)]
 QuotaLimit = Annotated[int, Interval(ge=-1, le=2000000000)]  # -1: unlimited
 ProfileData = Annotated[str, MaxLen(4096), JsonText()]
 CookieName = Annotated[

@@ -17,6 +17,7 @@ from colonnade.types import Json
 _CONTROL_ARGS = frozenset({"limit", "marker", "page_reverse", "sort", "sort_key", "sort_dir", "fields"})
 _TAG_ARGS = frozenset({"tags", "tags-any", "not-tags", "not-tags-any"})
 _ALSO_CALLED = {"load_balancer_id": "loadbalancer_id"}  # as openstacksdk calls it
+_MOST_TAGS = 100  # in one argument; each is a condition, and databases take only so many
 _WRONG = "One or more arguments are either duplicate or invalid"
 
 
@@ -163,7 +164,7 @@ def _tags(args: Args, table: Table) -> list[ColumnElement[bool]]:
     for name in _TAG_ARGS:
         tags = args.every(name)
         if tags:
-            if "tags" not in table.c:
+            if "tags" not in table.c or len(tags) > _MOST_TAGS:
                 raise Invalid(_WRONG)
             choose = query.untagged if name.startswith("not") else query.tagged
             conditions.append(choose(table, tags, every=not name.endswith("any")))

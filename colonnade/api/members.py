@@ -7,7 +7,7 @@ from typing import Any
 import falcon
 from sqlalchemy import bindparam, select
 
-from colonnade.api import access, listing, replies, resources, rules, shapes, trees, vip, writing
+from colonnade.api import access, listing, replies, resources, room, rules, shapes, trees, vip, writing
 from colonnade.api.listing import Listed
 from colonnade.api.resources import Kind
 from colonnade.api.transport import ParentNotFound, answer, caller, read_body
@@ -178,6 +178,7 @@ def _items(document: Any) -> list[Json]:  # noqa: ANN401 - any JSON
     extra = next((key for key in document if key != "members"), None)
     if extra is not None:
         raise Invalid(f"Unknown attribute for argument members: {extra[:255]}")
+    room.check_count(len(document["members"]))
     return [shapes.MEMBER.values(shapes.MEMBER.create, item) for item in document["members"]]
 
 

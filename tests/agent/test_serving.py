@@ -76,18 +76,24 @@ def test_two_amphorae_run_as_different_users(rig: Rig) -> None:
 
 
 def test_members_come_go_and_weigh_without_a_new_process(rig: Rig) -> None:
-    vip, bundle = serve(rig, m1=1)
-    before = pids(rig, bundle)
+    vip, bundle = serve(rig)
+
+    def push(**weights: int) -> None:
+        # A member that comes back while HAProxy keeps a connection to it costs a reload: here none is kept.
+        extra = "    option http-server-close\n"
+        rig.push(changed(bundle, config(vip, servers=servers(rig, **weights), extra=extra)))
+
+    push(m1=1)
+    before = eventually(lambda: p if len(p := pids(rig, bundle)) == 1 else None)
     with Traffic(vip) as traffic:
-        rig.push(changed(bundle, config(vip, servers=servers(rig, m1=1, m2=1))))
+        push(m1=1, m2=1)
         eventually(lambda: get(vip) == "m2")
-        rig.push(changed(bundle, config(vip, servers=servers(rig, m1=0, m2=7))))
+        push(m1=0, m2=7)
         assert {get(vip) for _ in range(6)} == {"m2"}
-        rig.push(changed(bundle, config(vip, servers=servers(rig, m2=7))))
-        traffic.flow(50)
-        # One that comes back while it still has a connection would cost a reload.
+        push(m2=7)
         eventually(lambda: ",m1," not in rig.ask(bundle.amphora_id, "show stat"))
-        rig.push(changed(bundle, config(vip, servers=servers(rig, m1=3, m2=7))))
+        traffic.flow(50)
+        push(m1=3, m2=7)
         eventually(lambda: get(vip) == "m1")
     assert traffic.failures == []
     assert pids(rig, bundle) == before
