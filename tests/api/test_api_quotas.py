@@ -2,14 +2,16 @@
 
 import dataclasses
 import threading
+import typing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from lb_service import Service
-from sqlalchemy import insert, select
+from sqlalchemy import exc, insert, select
 
-from colonnade.model import Quota
+from colonnade.errors import Busy
+from colonnade.model import Pool, Quota
 from colonnade.store import quotas, tables
 from colonnade.store.store import Store
 
@@ -235,3 +237,15 @@ def test_a_limit_is_looked_for_no_further_than_it_reaches(store: Store) -> None:
         )
         assert "COVERING INDEX ix_member_project_id" in plan
         assert quotas.stored(conn, "p") == {**dict.fromkeys(WORDS), "project_id": "p", "member": 5}
+
+
+class Deadlocked:
+    """A connection on which the database gave up waiting for the project's row."""
+
+    def execute(self, *_: Any) -> None:
+        raise exc.OperationalError("SELECT", {}, Exception("1213 Deadlock found when trying to get lock"))
+
+
+def test_a_turn_that_does_not_come_is_told() -> None:
+    with pytest.raises(Busy, match="Unable to lock the project"):
+        quotas.claim(typing.cast(Any, Deadlocked()), "p", {Pool: 1}, {"pool": 5})
