@@ -308,7 +308,14 @@ class Standalone:
         found = []
         try:
             for table in (
-                "listener", "pool", "member", "health_monitor", "l7policy", "l7rule", "amphora", "listener_statistics",
+                "listener",
+                "pool",
+                "member",
+                "health_monitor",
+                "l7policy",
+                "l7rule",
+                "amphora",
+                "listener_statistics",
             ):
                 rows = db.execute(f"SELECT loadbalancer_id FROM {table}")  # noqa: S608 - names are ours
                 found += [f"row of {table} for {r[0]}" for r in rows if r[0] not in lbs]
