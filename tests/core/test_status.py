@@ -218,3 +218,22 @@ def test_a_load_balancer_is_not_well_when_a_member_that_counts_is_not(wanted, wo
     failing = [k for k, v in verdicts.items() if k[0] == "pool" and v.status is OperatingStatus.ERROR]
     if failing:
         assert status(verdicts, *LB) == "ERROR"
+
+
+@pytest.mark.parametrize(
+    ("words", "policy", "rule", "pool"),
+    [
+        ([DOWN], True, True, "ERROR"), ([UP], True, True, "ONLINE"), ([UP], False, True, "OFFLINE"),
+        ([UP], True, False, "OFFLINE"),
+    ],
+)  # fmt: skip
+def test_a_pool_that_only_a_policy_uses_is_judged_too(words, policy, rule, pool):
+    rules = [{"PATH": {"EQUAL_TO": "/"}, "admin_state_up": rule}]
+    sends = {"action": "REDIRECT_TO_POOL", "redirect_pool_id": "p1", "admin_state_up": policy, "rules": rules}
+    wanted = lb(listener={"default_pool_id": None, "policies": [sends]})
+    used = policy and rule
+    found = judge(wanted, {"a1": beat(members=words, pool=("DOWN" if words == [DOWN] else "UP") if used else None)}, {})
+    assert status(found, *POOL) == pool
+    assert status(found, *LB) == ("ERROR" if pool == "ERROR" else "ONLINE")
+    assert status(found, "l7policy", "web-l1") == ("ONLINE" if policy else "OFFLINE")
+    assert status(found, "l7rule", "web-l1-r1") == ("ONLINE" if rule else "OFFLINE")
