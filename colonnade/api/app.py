@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import falcon
 
 from colonnade.api import amphorae, loadbalancers, members, openapi, resources, transport, unserved, versions
+from colonnade.api.access import Policy
 from colonnade.api.listeners import Listeners
 from colonnade.api.members import Members
 from colonnade.api.monitors import HealthMonitors
@@ -49,7 +50,7 @@ def make_lb_app(
     """The load-balancing API alone."""
     api = Api(settings=settings, store=store, network=network, doorbell=doorbell, clock=clock)
     noauth = settings.api_settings.auth_strategy == "noauth"
-    app: falcon.App[Any, Any] = falcon.App(middleware=[transport.Gate(identity, noauth)])
+    app: falcon.App[Any, Any] = falcon.App(middleware=[transport.Gate(identity, noauth, Policy(settings, clock))])
     app.req_options.strip_url_path_trailing_slash = True
     app.resp_options.default_media_type = falcon.MEDIA_JSON
     transport.add_error_handlers(app)

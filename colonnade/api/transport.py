@@ -5,7 +5,7 @@ import json
 import logging
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ import orjson
 from sqlalchemy import exc
 
 from colonnade.errors import ApiError, Busy, Invalid, NotFound, Unauthorized
-from colonnade.model import Caller
+from colonnade.model import Caller, Rules
 from colonnade.types import Json
 
 log = logging.getLogger(__name__)
@@ -45,6 +45,7 @@ class Gate:
 
     identity: Identity
     noauth: bool
+    rules: Rules
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Raises Unauthorized, or 406."""
@@ -52,7 +53,7 @@ class Gate:
         resp.set_header("x-openstack-request-id", req.context.id)
         if req.path in OPEN_PATHS or req.method == "OPTIONS":
             return
-        req.context.caller = self._caller(req)
+        req.context.caller = replace(self._caller(req), rules=self.rules)
         accept = req.get_header("Accept")
         if accept and not any(kind in accept for kind in ("*/*", "application/json", "application/*")):
             raise falcon.HTTPNotAcceptable(description="Only application/json is served.")
@@ -62,7 +63,7 @@ class Gate:
         if token and token != "notused":  # noqa: S105 - what keystoneauth's auth_type "none" sends
             return self.identity.authenticate(token)
         if self.noauth and _is_loopback(req.env.get("REMOTE_ADDR", "")):
-            return self.identity.default_caller()
+            return replace(self.identity.default_caller(), trusted=True)
         raise Unauthorized("The request you have made requires authentication.")
 
 
