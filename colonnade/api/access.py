@@ -170,7 +170,10 @@ def _stamp(files: list[Path]) -> _Stamp:
 def _load(settings: Settings, files: list[Path]) -> _Loaded:
     named = _understood(files)
     conf = cfg.ConfigOpts()
-    conf([], project="colonnade", default_config_files=list(settings.files), default_config_dirs=[])
+    try:
+        conf([], project="colonnade", default_config_files=list(settings.files), default_config_dirs=[])
+    except cfg.Error as e:
+        raise _NotUnderstood(str(e)) from e
     enforcer = policy.Enforcer(conf)
     ours = settings.oslo_policy
     for option, value in {

@@ -81,6 +81,11 @@ class Service:
         self.wsgi = Prefixes({"/load-balancer": alone}, alone)
         self.client = falcon.testing.TestClient(self.wsgi)
 
+    def policy(self, **settings: Any) -> None:
+        """The application anew, with other files."""
+        self.settings = dataclasses.replace(self.settings, **settings)
+        self.reset()
+
     def send(self, method: str, path: str, document: Any = None, *, by: str | None = "alice", **more: Any) -> Any:
         """Any request; ``path`` below /v2/lbaas unless it begins with a slash."""
         headers = {"X-Auth-Token": by} if by else {}
