@@ -423,7 +423,11 @@ def _give_clouds(state: Path) -> None:
 
 
 def _print_usage(state: Path) -> None:
-    noauth = settings.load(_config_files(state)).api_settings.auth_strategy == "noauth"
+    strategy = settings.load(_config_files(state)).api_settings.auth_strategy
+    if strategy == "keystone":
+        print(f"\nUsers are your Keystone's. Its catalogue must name this API. Logs: {state}/log/.")
+        return
+    noauth = strategy == "noauth"
     print(f"""
   export OS_CLIENT_CONFIG_FILE={state}/clouds.yaml OS_CLOUD=colonnade PATH={state}/bin:$PATH
 
