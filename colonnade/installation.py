@@ -355,6 +355,15 @@ def _write_settings(state: Path, place: Place, args: argparse.Namespace) -> None
         extra.touch(mode=0o640)
         extra.write_text(text)
         shutil.chown(extra, "root", supervisor.USER)
+        _copy_policy(state, args.config)
+
+
+def _copy_policy(state: Path, config: Path) -> None:
+    """The rules that stand beside the user's settings: the programs may not read there. Without any, ours stay."""
+    policy = settings.load([str(config)]).oslo_policy.policy_file
+    if (config.parent / policy).is_file() and Path(policy).name == policy:
+        shutil.copyfile(config.parent / policy, state / "etc" / policy)
+        (state / "etc" / policy).chmod(0o644)
 
 
 def _config_files(state: Path) -> list[str]:

@@ -163,7 +163,7 @@ class Settings:
     haproxy_amphora: HaproxyAmphora = field(default_factory=HaproxyAmphora)
     agent: Agent = field(default_factory=Agent)
     local: Local = field(default_factory=Local)
-    files: tuple[str, ...] = ()  # where they come from, for libraries that read options of their own; no section
+    files: tuple[str, ...] = field(default=(), compare=False)  # where from, for libraries with options of their own
 
     @property
     def state(self) -> Path:

@@ -1,12 +1,14 @@
 """Each target of the policy with each role, under the default rules and under the files that we ship."""
 
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from lb_service import Service, Ticking, nobody_has
 from sqlalchemy import insert
+from waitress.server import create_server
 
 from colonnade.api import access, policies
 from colonnade.clock import utc
@@ -218,6 +220,21 @@ def test_rules_that_look_at_more_than_roles_are_not_answered_for_others(beside: 
         ):  # fmt: skip
             who = someone(rules, "member", user_id=user, project_id=project)
             assert access.allows(target, who, "any") is fine, (user, project, target)
+
+
+def test_a_rule_may_ask_a_server_and_asks_it_each_time(beside: Settings, tmp_path: Path) -> None:
+    answers = [b"True", b"False", b"True"]
+
+    def server(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [answers.pop(0)]
+
+    served = create_server(server, host="127.0.0.1", port=0, threads=1)
+    threading.Thread(target=served.run, daemon=True).start()
+    (tmp_path / "policy.yaml").write_text(f'"load-balancer:read": "http://127.0.0.1:{served.effective_port}/ask"')
+    rules = access.Policy(beside, Ticking())
+    assert [access.allows("pool:get_one", someone(rules, "member"), "p") for _ in range(3)] == [True, False, True]
+    served.close()
 
 
 def test_the_shipped_files_say_nothing_that_is_so_anyway() -> None:
