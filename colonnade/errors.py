@@ -1,10 +1,10 @@
 """Every error this project raises on purpose.
 
-    Exception
-    ├── ApiError(status, sentence)       whoever sent the request is answered with it
-    │   ├── Invalid 400 · Unauthorized 401 · Forbidden 403 · NotFound 404 · Conflict 409 · Unsupported 501 · Busy 503
-    ├── Later(sentence)                  the loop: it may work if tried again
-    └── Broken(sentence, help)           the loop: it will not work until a person or a request changes something
+Exception
+├── ApiError(status, sentence)       whoever sent the request is answered with it
+│   ├── Invalid 400 · Unauthorized 401 · Forbidden 403 · NotFound 404 · Conflict 409 · Unsupported 501 · Busy 503
+├── Later(sentence)                  the loop: it may work if tried again
+└── Broken(sentence, help)           the loop: it will not work until a person or a request changes something
 """
 
 

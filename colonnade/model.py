@@ -10,10 +10,38 @@ from datetime import datetime
 from typing import Protocol
 
 from colonnade.types import (
-    Algorithm, AmphoraStatus, Codes, ConnectionLimit, CookieName, DomainName, Fixed, Hidden, HttpMethod, Ip, Json,
-    ListenerProtocol, Milliseconds, MonitorType, Network, OperatingStatus, PersistenceType, PoolProtocol, Port,
-    ProvisioningStatus, Refused, Retries, Role, Seconds, Shown, Tags, Text, UrlPath, Uuid, Weight,
-)  # fmt: skip
+    Algorithm,
+    AmphoraStatus,
+    Codes,
+    ConnectionLimit,
+    CookieName,
+    DomainName,
+    Fixed,
+    Hidden,
+    HttpMethod,
+    Ip,
+    Json,
+    ListenerProtocol,
+    Milliseconds,
+    MonitorType,
+    Network,
+    Networks,
+    OperatingStatus,
+    PersistenceType,
+    PoolProtocol,
+    Port,
+    ProvisioningStatus,
+    Refused,
+    Retries,
+    Role,
+    Seconds,
+    Shown,
+    Tags,
+    Text,
+    UrlPath,
+    Uuid,
+    Weight,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +101,7 @@ class Listener(Resource):
     client_ca_tls_container_ref: Refused[Text | None] = None
     client_authentication: Refused[Text] = "NONE"
     client_crl_container_ref: Refused[Text | None] = None
-    allowed_cidrs: tuple[Network, ...] | None = None
+    allowed_cidrs: Networks | None = None
     tls_ciphers: Refused[Text | None] = None
     tls_versions: Refused[tuple[Text, ...] | None] = None
     alpn_protocols: Refused[tuple[Text, ...] | None] = None

@@ -83,7 +83,11 @@ def events(settings: Settings, name: str) -> int:
             or conn.execute(select(event.loadbalancer_id).where(event.loadbalancer_id == name).limit(1)).scalars().all()
         )
         if len(ids) != 1:
-            print(f"there are {len(ids)} load balancers called {name}" + (": give an id" if ids else ""))
+            print(
+                f"{len(ids)} load balancers are called {name}: give an id."
+                if ids
+                else f"No load balancer has the name or id {name}. The history of a deleted one is found by its id."
+            )
             return 1
         rows = conn.execute(select(tables.event).where(event.loadbalancer_id == ids[0]).order_by(event.id.desc())).all()
     for row in rows:

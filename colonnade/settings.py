@@ -12,6 +12,8 @@ from typing import Any
 
 from oslo_config import cfg
 
+from colonnade import loopback
+
 
 def _option(default: Any, help: str, **limits: Any) -> Any:  # noqa: ANN401 - the default's type is the field's
     return field(default=default, metadata={"help": help, **limits})
@@ -204,10 +206,17 @@ def load(files: list[str]) -> Settings:
         conf.register_opts([_opt(f) for f in dataclasses.fields(section)], None if name == "default" else name)
     try:
         conf([], project="colonnade", default_config_files=files, default_config_dirs=[])
-        found = {name: _read(conf if name == "default" else conf[name], t) for name, t in types.items()}
-        return Settings(**found, files=tuple(files))
+        read = {name: _read(conf if name == "default" else conf[name], t) for name, t in types.items()}
+        found = Settings(**read, files=tuple(files))
     except (cfg.ConfigFileValueError, cfg.ConfigFileParseError, cfg.ConfigFilesNotFoundError, ValueError) as e:
         raise WrongSetting(re.sub(r"from LocationInfo\(.*detail='([^']*)'\)", r"in \1", str(e))) from e
+    api = found.api_settings
+    if api.auth_strategy == "noauth" and not loopback.means_loopback(api.bind_host):
+        raise WrongSetting(
+            f"[api_settings] auth_strategy = noauth goes with a loopback bind_host only, not with {api.bind_host}: "
+            "anybody who reaches the port would be admin."
+        )
+    return found
 
 
 def _section_type(f: "dataclasses.Field[Any]") -> type[Any]:

@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,7 +95,9 @@ def _keep(facts: Facts, config_files: list[str], demo: bool, listener: socket.so
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
     write_pid(run_dir / "keeper.pid")
+    lives = 0
     while True:
+        began = time.monotonic()
         child = os.fork()
         if child == 0:
             code = 1
@@ -114,6 +117,8 @@ def _keep(facts: Facts, config_files: list[str], demo: bool, listener: socket.so
         for path in run_dir.glob("*.pid"):
             if path.stem not in ("keeper", "up"):
                 end(path)
+        lives = lives + 1 if time.monotonic() - began < _SHORT_LIFE_S else 0
+        time.sleep(min(1.0, 0.1 * lives))
 
 
 def _watch(child: int) -> tuple[int, int]:
@@ -160,7 +165,8 @@ class _Supervisor:
     def run(self) -> int:
         """Until SIGTERM or SIGINT."""
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-        write_pid(self.run_dir / "up.pid")
+        with _disk_may_be_full("up.pid"):
+            write_pid(self.run_dir / "up.pid")
         next_rotation = 0.0
         while True:
             now = time.monotonic()
@@ -170,7 +176,8 @@ class _Supervisor:
                     self._start(program, now)
             if not self.ready and self._answering():
                 self.ready = True
-                (self.run_dir / "ready").write_text("")
+                with _disk_may_be_full("the file that says so"):
+                    (self.run_dir / "ready").write_text("")
                 _say("ready")
             if now >= next_rotation:
                 next_rotation = now + 10
@@ -204,7 +211,8 @@ class _Supervisor:
         program.started_at = now
         program.pid = os.fork()
         if program.pid:
-            write_pid(self.run_dir / f"{program.name}.pid", program.pid)
+            with _disk_may_be_full(f"{program.name}.pid"):
+                write_pid(self.run_dir / f"{program.name}.pid", program.pid)
             return
         try:
             os.setsid()
@@ -301,7 +309,10 @@ def _make_directories(facts: Facts) -> None:
 
 
 def _wait_as_user(argv: list[str]) -> int:
-    return subprocess.run(argv, env=_environment(), user=USER, group=USER, extra_groups=[], check=False).returncode
+    done = subprocess.run(
+        argv, env=_environment(), user=USER, group=USER, extra_groups=[], umask=0o077, check=False
+    )  # fmt: skip
+    return done.returncode
 
 
 def _become_user() -> None:
@@ -309,6 +320,7 @@ def _become_user() -> None:
     os.setgroups([grp.getgrnam(USER).gr_gid])
     os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
     os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
+    os.umask(0o077)
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
@@ -339,10 +351,24 @@ def _rotate(directory: Path) -> None:
     """Keep one older part of a log that has grown. The writers append, so they go on at the new beginning."""
     for log in directory.glob("*.log"):
         if log.stat().st_size > _LOG_BYTES:
-            with log.open("rb") as source, log.with_suffix(".log.1").open("wb") as target:
-                while part := source.read(1 << 16):
-                    target.write(part)
+            older = log.with_suffix(".log.1")
+            try:
+                with log.open("rb") as source, older.open("wb") as target:
+                    while part := source.read(1 << 16):
+                        target.write(part)
+            except OSError as e:
+                _say(f"{log} cannot be kept ({e.strerror}): it begins anew")
+                older.unlink(missing_ok=True)
             os.truncate(log, 0)
+
+
+@contextlib.contextmanager
+def _disk_may_be_full(what: str) -> Iterator[None]:
+    """Programs are kept running also when a file about them cannot be written."""
+    try:
+        yield
+    except OSError as e:
+        _say(f"cannot write {what}: {e.strerror}")
 
 
 def _prctl(option: int, value: int) -> None:

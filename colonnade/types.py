@@ -59,7 +59,8 @@ Retries = Annotated[int, Interval(ge=1, le=10)]
 ConnectionLimit = Annotated[int, Interval(ge=-1, le=2147483647)]
 Ip = Annotated[str, IpAddress()]
 Network = Annotated[str, Cidr()]
-Tags = tuple[Text, ...]
+Tags = Annotated[tuple[Text, ...], MaxLen(256)]
+Networks = Annotated[tuple[Network, ...], MaxLen(1000)]
 CookieName = Annotated[
     str, MaxLen(255), Matches(re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"), "Value should be a cookie name (RFC 6265)")
 ]
@@ -79,8 +80,10 @@ DomainName = Annotated[
     str,
     MaxLen(255),
     Matches(
-        re.compile(r"(?=.{1,255}$)[A-Za-z0-9]([A-Za-z0-9-]{0,62}[A-Za-z0-9])?"
-                   r"(\.[A-Za-z0-9]([A-Za-z0-9-]{0,62}[A-Za-z0-9])?)*\.?"),
+        re.compile(
+            r"(?=.{1,255}$)[A-Za-z0-9]([A-Za-z0-9-]{0,62}[A-Za-z0-9])?"
+            r"(\.[A-Za-z0-9]([A-Za-z0-9-]{0,62}[A-Za-z0-9])?)*\.?"
+        ),
         "Value should be a host name (RFC 1123)",
     ),
 ]

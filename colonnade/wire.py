@@ -17,6 +17,7 @@ Agent API (HTTP, JSON; on a stand-alone host over a Unix socket, ``agent_url`` =
 import hashlib
 import hmac
 import json
+import math
 import uuid
 import zlib
 from dataclasses import asdict, dataclass, field
@@ -77,7 +78,8 @@ class FabricSubnet:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FabricNetwork:
-    """A bridge. ``group`` names who may reach whom: networks of one group are routed to one another, "*" to all."""
+    """A bridge. ``group`` names who may reach whom: networks of one group are routed to one another; those of "*" are
+    reached from all, and reach only their like."""
 
     id: str
     group: str
@@ -198,4 +200,20 @@ def unpack(datagram: bytes, key: bytes) -> Heartbeat | None:
         )
     except (zlib.error, ValueError, TypeError, KeyError, AttributeError):
         return None
-    return beat if beat.amphora_id == claimed else None
+    return beat if beat.amphora_id == claimed and _sound(beat) else None
+
+
+def _sound(beat: Heartbeat) -> bool:
+    """Whether every value has its type and a size that databases take: the sender may have been taken over."""
+    states = [s for found in beat.members.values() for s in found.values()]
+    texts = [beat.epoch, beat.haproxy, beat.digest or "", *(c.status for c in beat.listeners.values())]
+    numbers: list[object] = [beat.sequence]
+    for c in beat.listeners.values():
+        numbers += [c.bytes_in, c.bytes_out, c.active_connections, c.total_connections, c.request_errors]
+    return (
+        type(beat.time) in (int, float) and math.isfinite(beat.time)
+        and all(type(n) is int and abs(n) < 1 << 62 for n in numbers)
+        and isinstance(beat.pools, dict) and all(isinstance(s, str) for s in beat.pools.values())
+        and all(isinstance(t, str) for t in texts)
+        and all(isinstance(t, str) for s in states for t in (s.status, s.check, s.text))
+    )  # fmt: skip

@@ -8,6 +8,11 @@ import pytest
 from colonnade.store.store import Store
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Here, and not beside the tests that use it: pytest reads options of this file whatever it is given to run."""
+    parser.addoption("--update-golden", action="store_true", help="rewrite the files under tests/golden")
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     """An empty database of its own, with all tables."""

@@ -4,17 +4,16 @@ The bundle on disk is the truth after a restart; it is written once HAProxy runs
 one another (``_lock``), heartbeats do not wait for changes.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
-import select
 import shutil
-import signal
 import threading
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from colonnade import wire
 from colonnade.agent import namespaces
@@ -23,7 +22,7 @@ from colonnade.agent.difference import Change, difference, servers
 from colonnade.agent.fabric import HostFabric
 from colonnade.agent.network import AmphoraNetwork
 from colonnade.agent.place import Installation, keep, kept, write_file, write_files
-from colonnade.agent.processes import Process, Processes
+from colonnade.agent.processes import Process, Processes, end_processes
 from colonnade.agent.refused import Refused
 from colonnade.agent.spawn import Spawner
 from colonnade.agent.timers import Timers
@@ -33,6 +32,9 @@ log = logging.getLogger(__name__)
 _SHORT_LIFE = 5.0  # seconds; a process that ends earlier counts towards the pause before the next
 _LONGEST_PAUSE = 10.0
 _FREE_DEATHS = 3
+_TURN_S = 2.0  # how long a request waits for another one to the same amphora: the agent has few threads for all
+_MOST_CHANGES = 300  # at run time; HAProxy takes longer for each the more servers it has, and a reload costs the same
+_BEAT_SHARE = 10  # of an amphora's time at most one part in so many goes to beats
 _ANNOUNCE_AGAIN = (0.5, 2.0)  # seconds; a neighbour may have missed the first
 
 
@@ -72,6 +74,7 @@ class Amphora:
         self._gone = False
         self._beat_soon = False
         self._beat_due = 0.0
+        self._beat_took = 0.0
         self._tidying = False
         self._close_log: Callable[[], None] | None = None
         self._network = AmphoraNetwork(tools.fabric, here.namespace(amphora_id))
@@ -82,7 +85,7 @@ class Amphora:
 
     def ensure(self, heartbeat_key: str) -> wire.Observed:
         """Make its place, unless it is there; take a new key."""
-        with self._lock:
+        with self._turn():
             self._refuse_when_gone()
             place = {"number": self.number, "heartbeat_key": heartbeat_key}
             if kept(self._disk / "place.json") != place:
@@ -94,7 +97,7 @@ class Amphora:
 
     def apply(self, bundle: wire.Bundle) -> wire.Observed:
         """Be as the bundle says, with the least disturbance. Raises Refused; then all is as before."""
-        with self._lock:
+        with self._turn():
             self._refuse_when_gone()
             digest = wire.digest(bundle)
             if digest == self._digest and self._as_wanted():
@@ -126,6 +129,8 @@ class Amphora:
             data = kept(self._disk / "bundle.json")
             self._prepare()
             if data is None:
+                if (self._run / "process.json").exists():  # an agent died while it started the first one
+                    self._end_strays()
                 return
             bundle = wire.bundle_from_json(data)
             self._remember(bundle)
@@ -144,8 +149,8 @@ class Amphora:
         return wire.Observed(amphora_id=self.id, digest=self._digest, haproxy=self._haproxy, error=self._error)
 
     def remove(self) -> None:
-        """Remove it and all that is its own. Safe to repeat."""
-        with self._lock:
+        """Remove it and all that is its own. Safe to repeat. Raises Refused while it is at an earlier change."""
+        with self._turn():
             self._gone = True
             self._processes.kill()
             if self._close_log:
@@ -167,6 +172,16 @@ class Amphora:
     def _remember(self, bundle: wire.Bundle) -> None:
         self._servers = servers(bundle.files.get("haproxy.cfg", ""))
         self._bundle, self._digest = bundle, wire.digest(bundle)
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Hold the lock for a request. One amphora that takes long may not keep the agent's threads from the others."""
+        if not self._lock.acquire(timeout=_TURN_S):
+            raise Refused(503, f"Amphora {self.id} is still at an earlier change.", "It is tried again.")
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def _refuse_when_gone(self) -> None:
         if self._gone:
@@ -220,6 +235,7 @@ class Amphora:
             raise
         shutil.rmtree(self._files, ignore_errors=True)
         fresh.rename(self._files)  # the process goes on in it by its new name
+        self._tidy_later()
         return "HAProxy reloaded" if running else "HAProxy started"
 
     def _changes(self, files: dict[str, str]) -> list[Change] | None:
@@ -230,16 +246,22 @@ class Amphora:
             n: t for n, t in files.items() if n != "haproxy.cfg"
         }:
             return None
-        return difference(before["haproxy.cfg"], files["haproxy.cfg"])
+        changes = difference(before["haproxy.cfg"], files["haproxy.cfg"])
+        return changes if changes is not None and len(changes) <= _MOST_CHANGES else None
 
     def _resume(self, bundle: wire.Bundle) -> None:
-        if "haproxy.cfg" in bundle.files and self._processes.adopt(_digest(bundle.files)):
+        fresh = self._run / "files.new"
+        if "haproxy.cfg" in bundle.files and self._processes.adopt():
             log.info("amphora %s: HAProxy %s adopted", self.id, self._processes.current and self._processes.current.pid)
+            if self._processes.runs_in(fresh):
+                shutil.rmtree(self._files, ignore_errors=True)
+                fresh.rename(self._files)
             self._tidy_later()
         else:
             self._end_strays()
             for socket in (self._run / "own").glob("s*"):
                 socket.unlink()
+        shutil.rmtree(fresh, ignore_errors=True)  # of an agent that died before anything ran in it
         self._serve(bundle.files)
 
     def _end_strays(self) -> None:
@@ -297,7 +319,7 @@ class Amphora:
     def _beat_now(self, after: float = 0.0) -> None:
         if not self._beat_soon:
             self._beat_soon = True
-            self._tools.timers.after(after, self._beat)
+            self._tools.timers.after(max(after, _BEAT_SHARE * self._beat_took), self._beat)
 
     def _beat_regularly(self) -> None:
         """Amphorae beat at different moments of the interval, each always at its own."""
@@ -318,6 +340,7 @@ class Amphora:
         bundle = self._bundle
         if self._gone or bundle is None:
             return
+        began = time.thread_time()
         seen = self._processes.look()
         # The kernel's clock since boot: it grows on when the agent starts anew in the same epoch.
         self._sequence = max(self._sequence + 1, time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000)
@@ -336,35 +359,13 @@ class Amphora:
             },
         )
         self._tools.beats.send(beat, self._key, bundle.heartbeat_targets)
-
-
-def end_processes(found: Callable[[], list[int]]) -> None:
-    """End every process that ``found`` finds, and wait until it finds none."""
-    deadline = time.monotonic() + 5
-    while pids := found():
-        for pid in pids:
-            if time.monotonic() > deadline:
-                log.error("process %d does not end", pid)
-                return
-            try:
-                pidfd = os.pidfd_open(pid)
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-            _wait(pidfd)
-            os.close(pidfd)
+        self._beat_took = time.thread_time() - began
 
 
 def _how(status: int | None) -> str:
     if status is None:  # a process that an earlier agent started
         return ""
     return f" by signal {-status}" if status < 0 else f" with status {status}"
-
-
-def _wait(pidfd: int) -> None:
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    poll.poll(2000)
 
 
 def _digest(files: dict[str, str]) -> str:

@@ -23,10 +23,11 @@ import waitress.server
 
 from colonnade import wire
 from colonnade.agent import bodies, namespaces
-from colonnade.agent.amphora import Amphora, Tools, end_processes
+from colonnade.agent.amphora import Amphora, Tools
 from colonnade.agent.fabric import HostFabric
 from colonnade.agent.network import AmphoraNetwork, leftovers
 from colonnade.agent.place import Installation, kept
+from colonnade.agent.processes import end_processes
 from colonnade.agent.refused import Refused
 
 if TYPE_CHECKING:

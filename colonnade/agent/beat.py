@@ -33,7 +33,7 @@ def pack(beat: wire.Heartbeat, key: bytes) -> bytes:
     """The datagram; one that would be too long leaves out first what checks said, then the members."""
     datagram = wire.pack(beat, key)
     if len(datagram) > wire.MAX_DATAGRAM:
-        log.warning("amphora %s has too many members for a heartbeat with all details", beat.amphora_id)
+        log.debug("amphora %s has too many members for a heartbeat with all details", beat.amphora_id)
         members = {
             pool: {name: dataclasses.replace(state, text="") for name, state in states.items()}
             for pool, states in beat.members.items()

@@ -17,8 +17,8 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _MAC = re.compile(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}")  # no group address
 _GROUP = re.compile(r"\*|[A-Za-z0-9_.-]{1,64}")
 _MOST = 10_000  # networks, floating IPs
-_RESERVED = [ip_network(n) for n in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::1/128",
-                                     "fe80::/10", "ff00::/8")]  # fmt: skip
+_RESERVED = [ip_network(n) for n in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "198.18.0.0/15", "224.0.0.0/3",
+                                     "::1/128", "fd63:6f6c::/32", "fe80::/10", "ff00::/8")]  # fmt: skip
 
 
 def identity(text: object) -> str:

@@ -56,11 +56,10 @@ class HostFabric:
         host.warn_of_firewall(self._here)
 
     def put(self, want: wire.Fabric) -> str:
-        """Make the fabric be so. Raises Refused: 409 when a network to remove is in use, 422 when ranges collide."""
+        """Make the fabric be so. Raises Refused 409 when a network to remove is in use."""
         with self._lock:
             if self._made and self._want == want:
                 return wire.digest(want)
-            host.refuse_overlaps(self._here, self._host, _subnets(want.networks))
             self._refuse_removing_plugged(want)
             before, self._want = self._want if self._made else None, want
             self._made = False
@@ -128,7 +127,9 @@ class HostFabric:
         self._make_unreachable([n for n in want.networks if n.external])
         inside = _subnets(inner, only_with_gateway=True)
         rules.load(rules.fabric(want, bridges, inside), self._here.fabric)
-        host.route(self._here, self._host, _subnets(want.networks, only_with_gateway=True))
+        reached = _subnets(want.networks, only_with_gateway=True)
+        not_ours = host.elsewhere(self._here, self._host, reached)
+        host.route(self._here, self._host, [s for s in reached if s not in not_ours])
         if before is None or _subnets(before.networks) != _subnets(want.networks):
             host.start_forwarding(self._here, inside)
         for address, target in (before.floating_ips if before else {}).items():

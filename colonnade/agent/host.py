@@ -15,7 +15,6 @@ from pathlib import Path
 from colonnade.agent import namespaces, rules
 from colonnade.agent.netlink import Netlink, Subnet
 from colonnade.agent.place import RUN, Installation, keep, kept
-from colonnade.agent.refused import Refused
 
 log = logging.getLogger(__name__)
 _FORWARD = RUN / "forwarding"
@@ -58,19 +57,21 @@ def route(here: Installation, host: Netlink, subnets: Iterable[Subnet]) -> None:
         host.add_route(subnet, via=gateways[subnet.version], link=uplink)
 
 
-def refuse_overlaps(here: Installation, host: Netlink, subnets: Iterable[Subnet]) -> None:
-    """Raise Refused 422 when the host already reaches one of these addresses another way."""
+def elsewhere(here: Installation, host: Netlink, subnets: Iterable[Subnet]) -> set[Subnet]:
+    """Those of the subnets whose addresses the host reaches another way. They stay its own: a network that came to the
+    host later, or that somebody asked for, may not take its traffic, nor keep the other networks from being made."""
     links = {link.index: link.name for link in host.links().values()}
-    others = [r for r in host.routes() if r.to.prefixlen and not (r.via and links.get(r.link) == here.uplink)]
+    others = [r for r in host.routes() if r.to.prefixlen and links.get(r.link) != here.uplink]
+    found = {}
     for subnet in subnets:
         for other in others:
             if subnet.version == other.to.version and subnet.overlaps(other.to):
-                raise Refused(
-                    422,
-                    f"The subnet {subnet} overlaps {other.to}, which this host reaches through"
-                    f" {links.get(other.link, 'another route')}.",
-                    "Choose another range for the subnet, or remove the host's route.",
+                found[subnet] = (
+                    f"{subnet} overlaps {other.to}, reached through {links.get(other.link, 'another route')}"
                 )
+    for sentence in found.values():
+        log.warning("This host itself does not reach a subnet of ours: %s.", sentence)
+    return set(found)
 
 
 def start_forwarding(here: Installation, subnets: Iterable[Subnet]) -> None:

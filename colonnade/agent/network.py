@@ -22,6 +22,12 @@ from colonnade.wire import Interface as Port
 log = logging.getLogger(__name__)
 _METRIC = 100  # of default routes; the first interface's is lowest
 _SETTINGS = {
+    "net/ipv4/ip_forward": "0",  # a new namespace has the host's; first, for it resets others
+    "net/ipv6/conf/all/forwarding": "0",
+    "net/ipv4/conf/all/accept_redirects": "0",
+    "net/ipv4/conf/default/accept_redirects": "0",
+    "net/ipv6/conf/all/accept_redirects": "0",
+    "net/ipv6/conf/default/accept_redirects": "0",
     "net/ipv4/ip_unprivileged_port_start": "0",  # HAProxy has no capability and still binds port 80
     "net/ipv4/ping_group_range": "0 2147483647",
     "net/ipv4/ip_nonlocal_bind": "1",  # HAProxy binds a VIP that another amphora still holds

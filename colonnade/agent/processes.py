@@ -8,6 +8,7 @@ import contextlib
 import logging
 import os
 import resource
+import select
 import signal
 import threading
 import time
@@ -17,6 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from colonnade.agent import namespaces
 from colonnade.agent.difference import Add, Change, Disable, Drop, Enable, Weigh, checked, servers
 from colonnade.agent.place import keep, kept, write_file
 from colonnade.agent.refused import Refused
@@ -89,12 +91,13 @@ class Processes:
         self._dropped: set[str] = set()
         self._digest = ""
         self._number = 0
+        self._begun: dict[str, Any] | None = None  # the number and digest of a process that is being started
         self.epoch = uuid.uuid4().hex
 
     def start(self, directory: Path, digest: str) -> None:
         """Start the first process, on the files in ``directory``. Raises Refused with HAProxy's reason."""
         write_file(self._run / "state", "1\n", self._uid)
-        self._succeed(self._launch(directory, ()), digest)
+        self._succeed(self._launch(directory, digest, ()), digest)
 
     def reload(self, directory: Path, digest: str) -> None:
         """Have a new process take over from the current one. Raises Refused; then the current one goes on."""
@@ -107,7 +110,7 @@ class Processes:
             state = server_state(old.runtime.ask("show servers state"), checked(config))
             write_file(self._run / "state", state, self._uid)
         old.look()
-        self._succeed(self._launch(directory, ("-x", str(old.socket), "-sf", str(old.pid))), digest)
+        self._succeed(self._launch(directory, digest, ("-x", str(old.socket), "-sf", str(old.pid))), digest)
 
     def change(self, changes: Sequence[Change], digest: str) -> bool:
         """Change the current process while it runs. False when it refused something: a reload makes it right."""
@@ -153,35 +156,45 @@ class Processes:
         for process in everyone:
             process.ended.wait(5)
 
-    def adopt(self, digest: str) -> bool:
-        """Take over, undisturbed, the process that an earlier agent started. False when there is none that serves."""
+    def adopt(self) -> bool:
+        """Take over, undisturbed, what an earlier agent started. False when there is nothing that serves."""
         record = kept(self._run / "process.json")
-        if not record or start_time(record["pid"]) != record["started"]:
+        if not record:
             return False
-        process = Process(record["pid"], record["number"], self._run / "own" / f"s{record['number']}")
-        try:
-            process.runtime = Runtime(process.socket)
-            if "Stopping: 1" in process.runtime.ask("show info").split("\n"):
-                process.runtime.close()
-                return False
-            self._watcher.end_of(process.pid, lambda status: self._ended(process, status))
-        except OSError:
+        begun = self._begun_by(record)
+        process = begun or self._answering(record["number"], record["pid"], record["started"])
+        if process is None:
             return False
-        self._number = record["number"]
-        self._digest = record["digest"]
+        self._number = max(record["number"], process.number)
+        self._digest = record["begun"]["digest"] if begun else record["digest"]
         process.look()
-        if record["finishing"]:
+        older = [*record["finishing"], *([record] if begun else [])]
+        if older:
             # What those have counted since they were last looked at is lost: count anew rather than backwards.
             self._base = negative(process.statistics.listeners)
         else:
             self.epoch = record["epoch"]
             self._base = {listener: Counters(**c) for listener, c in record["base"].items()}
+        finishing = [p for p in map(self._still_there, older) if p]
         with self._lock:
             self.current = process
-        self._dropped = set(record["dropped"])
-        if process.ended.is_set():
-            self._died(process)
+            self.finishing = finishing
+        self._dropped = set() if begun else set(record["dropped"])
+        sockets = {p.socket for p in (process, *finishing)}
+        for stale in set((self._run / "own").glob("s*")) - sockets:
+            stale.unlink(missing_ok=True)
+        self._watch(process)
+        for old in finishing:
+            self._watch(old)
+        self._record()
         return True
+
+    def runs_in(self, directory: Path) -> bool:
+        """Whether the current process has its files there."""
+        try:
+            return self.current is not None and Path(f"/proc/{self.current.pid}/cwd").readlink() == directory
+        except OSError:
+            return False
 
     @property
     def digest(self) -> str:
@@ -214,9 +227,19 @@ class Processes:
         self._drop()
         return bool(finishing or self._dropped)
 
-    def _launch(self, directory: Path, words: Sequence[str]) -> Process:
+    def _launch(self, directory: Path, digest: str, words: Sequence[str]) -> Process:
+        """Written down first: an agent that comes after us finds what we have begun."""
         self._number += 1
-        socket = self._run / "own" / f"s{self._number}"
+        self._begun = {"number": self._number, "digest": digest}
+        self._record()
+        try:
+            return self._launched(directory, words)
+        except BaseException:
+            self._begun = None
+            raise
+
+    def _launched(self, directory: Path, words: Sequence[str]) -> Process:
+        socket = self._socket(self._number)
         socket.unlink(missing_ok=True)
         popen = self._spawner.start(
             Program(
@@ -242,6 +265,53 @@ class Processes:
         self._await(process)
         return process
 
+    def _begun_by(self, record: dict[str, Any]) -> Process | None:
+        """The process that an agent was starting when it died, if it serves; otherwise it is ended, lest it serve
+        later beside the one that we start or adopt."""
+        if not record["begun"]:
+            return None
+        process = self._answering(record["begun"]["number"])
+        if process:
+            return process
+        known = {record["pid"] or -1, *(old["pid"] for old in record["finishing"])}
+        end_processes(lambda: [p for p in namespaces.processes(self._namespace) if not {p, _parent(p)} & known])
+        return None
+
+    def _answering(self, number: int, pid: int | None = None, started: str | None = None) -> Process | None:
+        """The process behind a socket, if it takes connections; with ``pid`` only that one. What it says of itself is
+        believed only as far as it is in our namespace."""
+        if pid is not None and start_time(pid) != started:
+            return None
+        runtime = None
+        try:
+            runtime = Runtime(self._socket(number), self._uid)
+            said = runtime.pid()
+            ours = namespaces.processes(self._namespace) if pid is None else [pid]
+            if said in ours and "Stopping: 1" not in runtime.ask("show info").split("\n"):
+                process = Process(said, number, self._socket(number))
+                process.runtime = runtime
+                return process
+        except OSError:
+            pass
+        if runtime:
+            runtime.close()
+        return None
+
+    def _still_there(self, old: dict[str, Any]) -> Process | None:
+        """A finishing process of an earlier agent. It listens on its socket no more, so nobody can ask it anything."""
+        there = old["pid"] and start_time(old["pid"]) == old["started"]
+        return Process(old["pid"], old["number"], self._socket(old["number"])) if there else None
+
+    def _watch(self, process: Process) -> None:
+        """Of an earlier agent's."""
+        try:
+            self._watcher.end_of(process.pid, lambda status: self._ended(process, status))
+        except ProcessLookupError:
+            self._ended(process, None)
+
+    def _socket(self, number: int) -> Path:
+        return self._run / "own" / f"s{number}"
+
     def _await(self, process: Process) -> None:
         """Until it answers: its listeners are open then."""
         deadline = time.monotonic() + _START_LIMIT
@@ -251,7 +321,7 @@ class Processes:
                 raise Refused(422, f"HAProxy refuses its configuration: {_alert(process.last_words)}",
                               "Change the load balancer's settings that it names.")  # fmt: skip
             try:
-                runtime = Runtime(process.socket)
+                runtime = Runtime(process.socket, self._uid)
             except OSError:
                 process.ended.wait(0.001)
                 continue
@@ -271,6 +341,7 @@ class Processes:
                 self._base = sum_counters([self._base, settled(old.statistics.listeners)])
             self._dropped = set()
             self._digest = digest
+            self._begun = None
         self._record()
         if process.ended.is_set():
             self._died(process)
@@ -310,7 +381,8 @@ class Processes:
                 "number": self._number,
                 "digest": self._digest,
                 "epoch": self.epoch,
-                "finishing": [p.pid for p in self.finishing],
+                "begun": self._begun,
+                "finishing": [{"pid": p.pid, "started": p.started, "number": p.number} for p in self.finishing],
                 "base": {listener: asdict(c) for listener, c in self._base.items()},
                 "dropped": sorted(self._dropped),
             }
@@ -325,6 +397,36 @@ def start_time(pid: int) -> str | None:
     except OSError:
         return None
     return None if state in "ZX" else rest[18]
+
+
+def end_processes(found: Callable[[], list[int]]) -> None:
+    """End every process that ``found`` finds, and wait until it finds none."""
+    deadline = time.monotonic() + 5
+    while pids := found():
+        for pid in pids:
+            if time.monotonic() > deadline:
+                log.error("process %d does not end", pid)
+                return
+            try:
+                pidfd = os.pidfd_open(pid)
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+            _wait(pidfd)
+            os.close(pidfd)
+
+
+def _wait(pidfd: int) -> None:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    poll.poll(2000)
+
+
+def _parent(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
 
 
 def _commands(change: Change, dropped: set[str]) -> list[tuple[str, str]]:

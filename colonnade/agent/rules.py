@@ -11,7 +11,10 @@ from colonnade.wire import Fabric
 
 
 def fabric(want: Fabric, bridges: dict[str, str], subnets: Iterable[Subnet]) -> str:
-    """The fabric's table: floating IPs, hairpins, and who may reach whom. ``bridges``: network id -> bridge."""
+    """The fabric's table: floating IPs, hairpins, and who may reach whom. ``bridges``: network id -> bridge.
+
+    A shared network is reached by all and reaches no project's own: every project may have load balancers on it.
+    """
     inside = list(subnets)
     groups = sorted({n.group for n in want.networks if not n.external})
     group_of = {bridges[n.id]: groups.index(n.group) + 1 for n in want.networks if not n.external}
@@ -44,7 +47,6 @@ table inet colonnade {{
     ct status dnat accept
     iifname "uplink" accept
     oifname "uplink" accept
-    iifname @everyone accept
     oifname @everyone accept
     meta mark set iifname map @group_of
     oifname . meta mark @same_group accept
@@ -57,7 +59,8 @@ table inet colonnade {{
 def host(table: str, uplink: str, subnets: Iterable[Subnet], *, guard: bool) -> str:
     """The host's table: our subnets leave the machine with its address.
 
-    ``guard``: this machine forwarded nothing before us, so it goes on forwarding nothing that is not ours.
+    ``guard``: this machine forwarded nothing before us, so it goes on forwarding nothing that is not ours. Between
+    installations nothing is forwarded: their tenants have nothing to do with one another.
     """
     ours = list(subnets)
     guarding = 'iifname != "cln*" oifname != "cln*" drop' if guard else ""
@@ -73,6 +76,7 @@ table inet {table} {{
   }}
   chain forward {{
     type filter hook forward priority filter; policy accept;
+    iifname "{uplink}" oifname != "{uplink}" oifname "cln*" drop
     {guarding}
   }}
 }}

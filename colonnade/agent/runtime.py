@@ -7,6 +7,7 @@ also keeps the process from ending, so ``finished`` must be asked and the connec
 import contextlib
 import csv
 import socket
+import struct
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -20,14 +21,17 @@ _LONGEST = 200  # letters of what a health check said
 
 
 class Runtime:
-    """A connection. Threads take turns. Raises OSError when the process does not answer."""
+    """A connection. Threads take turns. Raises OSError when the process does not answer, or not ``uid`` listens there:
+    the socket is in a directory of HAProxy's own, who, taken over, might put another amphora's in its place."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, uid: int) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         self._lock = threading.Lock()
         try:
             self._socket.settimeout(_PATIENCE)
             self._socket.connect(str(path))
+            if _owner(self._socket) != uid:
+                raise PermissionError(f"{path} leads to somebody else's socket")
             self.ask("prompt")
             self.ask("set timeout cli 24d")
         except OSError:
@@ -63,6 +67,11 @@ class Runtime:
     def statistics(self) -> "Statistics":
         """What ``show stat`` says now."""
         return read_statistics(self.ask("show stat"))
+
+
+def _owner(connected: socket.socket) -> int:
+    _pid, uid, _gid = struct.unpack("3i", connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return int(uid)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,15 +132,27 @@ def server_state(text: str, checked: set[tuple[str, str]]) -> str:
     """The part of ``show servers state`` that a new process should know: what health checks found.
 
     Only servers in ``checked`` (backend, server) and in no maintenance: of others, the configuration knows better,
-    and a server without checks that is told to be down would stay so.
+    and a server without checks that is told to be down would stay so. Nor does a weight that was set at run time
+    survive, nor where checks went: HAProxy would take both for newer than the configuration.
     """
     kept = []
+    columns: dict[str, int] = {}
     for line in text.split("\n"):
         words = line.split()
-        comment = not words or words[0] in ("1", "#")
-        if comment or (len(words) > 6 and (words[1], words[3]) in checked and words[6] == "0"):
+        if words and words[0] == "#":
+            columns = {name: at for at, name in enumerate(words[1:])}
+        if not words or words[0] in ("1", "#"):
             kept.append(line)
+        elif len(words) > 6 and (words[1], words[3]) in checked and words[6] == "0":
+            kept.append(" ".join(_as_configured(words, columns)))
     return "\n".join(kept) + "\n"
+
+
+def _as_configured(words: list[str], columns: dict[str, int]) -> list[str]:
+    """A server's line with the weight it started with and no place to check but its own."""
+    said = {"srv_uweight": words[columns["srv_iweight"]], "srv_check_port": "0", "srv_check_addr": "-"}
+    at = {columns[name]: value for name, value in said.items() if name in columns}
+    return [at.get(n, word) for n, word in enumerate(words)]
 
 
 def _info(text: str) -> dict[str, str]:

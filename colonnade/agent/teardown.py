@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 
 from colonnade.agent import host, namespaces
-from colonnade.agent.amphora import end_processes
 from colonnade.agent.netlink import Netlink
 from colonnade.agent.place import Installation
+from colonnade.agent.processes import end_processes
 
 log = logging.getLogger(__name__)
 

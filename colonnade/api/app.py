@@ -34,6 +34,7 @@ def make_wsgi(
 ) -> "WSGIApplication":
     """Everything one port serves."""
     from colonnade.local import app as local  # only where the small cloud is served
+    from colonnade.local import host_routes
     from colonnade.local.identity import Identity
 
     keystone = _keystone(settings, clock)
@@ -42,7 +43,7 @@ def make_wsgi(
         "settings": settings, "store": store, "network": network, "doorbell": doorbell, "clock": clock,
         "identity": identity, "keystone": keystone,
     }  # fmt: skip
-    apps: dict[str, WSGIApplication] = dict(local.make_apps(**parts))
+    apps: dict[str, WSGIApplication] = dict(local.make_apps(**parts, reached=host_routes.reader(settings.agent.slot)))
     root = make_lb_app(**parts)
     return Prefixes({**apps, "/load-balancer": root}, root)
 

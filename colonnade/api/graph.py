@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from colonnade.api import rules, shapes, trees
+from colonnade.api import room, rules, shapes, trees
 from colonnade.api.listeners import Listeners
 from colonnade.api.members import Members
 from colonnade.api.monitors import HealthMonitors
@@ -56,6 +56,7 @@ def read(given: Json) -> Below:
             if not _OF_A_REFERENCE.issuperset(pool):
                 _define(pools, pool)
         listeners.append((listener, None if pool is None else pool["name"]))
+    room.check_count(sum(len(pool.get("members") or ()) for pool in pools.values()) + room.LISTENER * len(listeners))
     missing = next((name for name in references if name not in pools), None)
     if missing is not None:
         raise Invalid(f"Validation failure: The pool {missing} is named by a listener but not defined.")

@@ -15,6 +15,8 @@ from colonnade.types import Json
 
 _CONTROL_ARGS = frozenset({"limit", "marker", "page_reverse", "sort", "sort_key", "sort_dir", "fields"})
 _TAG_ARGS = frozenset({"tags", "tags-any", "not-tags", "not-tags-any"})
+_ALSO_CALLED = {"load_balancer_id": "loadbalancer_id"}  # as openstacksdk calls it
+_MOST_TAGS = 100  # in one argument; each is a condition, and databases take only so many
 _WRONG = "One or more arguments are either duplicate or invalid"
 
 
@@ -129,7 +131,7 @@ def _filters(args: Args, table: Table, listed: Listed) -> list[ColumnElement[boo
     for name, value in args.pairs:
         if name in _CONTROL_ARGS or name in _TAG_ARGS or (name == "project_id" and listed.scoped):
             continue
-        column = "admin_state_up" if name == "enabled" and "admin_state_up" in known else name
+        column = "admin_state_up" if name == "enabled" and "admin_state_up" in known else _ALSO_CALLED.get(name, name)
         if column not in known or column in conditions or column == "tags":
             raise Invalid(_WRONG)
         conditions[column] = _condition(table, column, value)
@@ -152,7 +154,7 @@ def _tags(args: Args, table: Table) -> list[ColumnElement[bool]]:
     for name in _TAG_ARGS:
         tags = args.every(name)
         if tags:
-            if table is tables.amphora:
+            if table is tables.amphora or len(tags) > _MOST_TAGS:
                 raise Invalid(_WRONG)
             choose = query.untagged if name.startswith("not") else query.tagged
             conditions.append(choose(table, tags, every=not name.endswith("any")))

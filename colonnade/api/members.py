@@ -7,7 +7,7 @@ from typing import Any
 import falcon
 from sqlalchemy import bindparam, select
 
-from colonnade.api import access, listing, replies, resources, rules, shapes, trees, vip, writing
+from colonnade.api import access, listing, replies, resources, room, rules, shapes, trees, vip, writing
 from colonnade.api.listing import Listed
 from colonnade.api.resources import Kind
 from colonnade.api.transport import ParentNotFound, answer, caller, read_body
@@ -68,11 +68,17 @@ class Members(Kind[Member]):
             pool_id=pool.id,
             operating_status=OperatingStatus.OFFLINE if watched else OperatingStatus.NO_MONITOR,
         )
-        rules.member_address(member.address, self.api.settings.networking.reserved_ips)
+        self._check_addresses(member)
         return member
+
+    def _check_addresses(self, member: Member) -> None:
+        for address in (member.address, member.monitor_address):
+            if address is not None:
+                rules.member_address(address, self.api.settings.networking.reserved_ips)
 
     def update(self, tree: Tree, old: Member, given: Json) -> Change:
         new = trees.changed(old, given, utc(self.api.clock.now()))
+        self._check_addresses(new)
         return self._change(tree, new, f"Asked to change {name(new)}")
 
     def delete(self, tree: Tree, old: Member) -> Change:
@@ -172,6 +178,7 @@ def _items(document: Any) -> list[Json]:  # noqa: ANN401 - any JSON
     extra = next((key for key in document if key != "members"), None)
     if extra is not None:
         raise Invalid(f"Unknown attribute for argument members: {extra[:255]}")
+    room.check_count(len(document["members"]))
     return [shapes.MEMBER.values(shapes.MEMBER.create, item) for item in document["members"]]
 
 

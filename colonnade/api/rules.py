@@ -1,7 +1,7 @@
 """Rules that look at more than one field, as pure functions. Each raises the error of its first broken rule."""
 
 from collections.abc import Collection, Iterable, Mapping
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv6Address, ip_address, ip_network
 
 from colonnade.api.trees import staying
 from colonnade.errors import Conflict, Invalid, Unsupported
@@ -20,6 +20,7 @@ _POOLS_OF: Mapping[L, frozenset[P]] = {
     L.PROMETHEUS: frozenset(),
 }
 _DATAGRAM_POOLS = frozenset({P.UDP, P.SCTP})
+_OPAQUE_POOLS = frozenset({P.TCP, P.HTTPS})  # only listeners that do not look into what they pass on may use them
 _MONITORS_OF_DATAGRAMS = frozenset({MonitorType.UDP_CONNECT, MonitorType.SCTP, MonitorType.TCP, MonitorType.HTTP})
 _MONITORS_OF_STREAMS = frozenset(
     {MonitorType.HTTP, MonitorType.HTTPS, MonitorType.PING, MonitorType.TCP, MonitorType.TLS_HELLO}
@@ -80,6 +81,11 @@ def persistence(value: SessionPersistence | None, protocol: PoolProtocol) -> Non
     datagrams = protocol in _DATAGRAM_POOLS
     if datagrams and value.type is not PersistenceType.SOURCE_IP:
         raise Invalid(f"Validation failure: Pools of protocol {protocol} have session persistence SOURCE_IP only.")
+    if protocol in _OPAQUE_POOLS and value.type is not PersistenceType.SOURCE_IP:
+        raise Invalid(
+            f"Validation failure: Pools of protocol {protocol} cannot read cookies: session persistence of type "
+            f"{value.type} would have no effect there. Use SOURCE_IP, or a pool of protocol HTTP."
+        )
     if not datagrams and (value.persistence_timeout is not None or value.persistence_granularity is not None):
         raise Invalid(
             "Validation failure: persistence_timeout and persistence_granularity are for UDP and SCTP pools only."
@@ -125,8 +131,13 @@ def headers(wanted: Mapping[str, str], protocol: L) -> None:
 
 def member_address(address: str, reserved: Iterable[str]) -> None:
     """400 for an address that no member may have."""
-    if ip_address(address) in {ip_address(r) for r in reserved}:
+    ip = ip_address(address)
+    plain = (isinstance(ip, IPv6Address) and ip.ipv4_mapped) or ip  # where a connection to ::ffff:10.0.0.1 goes
+    if plain in {ip_address(r) for r in reserved}:
         raise Invalid(f"Validation failure: Member address {address} is reserved and cannot be used.")
+    no_host = plain.is_unspecified or plain.is_loopback or plain.is_multicast or (ip.version == 6 and ip.is_link_local)
+    if no_host:
+        raise Invalid(f"Validation failure: {address} is no address at which a load balancer can reach a member.")
 
 
 def listener_is_unique(tree: Tree, new: Listener) -> None:

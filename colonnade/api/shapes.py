@@ -140,7 +140,9 @@ def _why(detail: ErrorDetails) -> str:
             return f"Value should be greater or equal to {limits['ge']}"
         case "less_than_equal":
             return f"Value should be lower or equal to {limits['le']}"
-        case "string_too_long" | "too_long":
+        case "too_long":
+            return f"A list should have at most {limits['max_length']} items"
+        case "string_too_long":
             return f"Value should have a maximum character requirement of {limits['max_length']}"
         case "enum":
             return f"Value should be one of: {str(limits['expected']).replace(chr(39), '').replace(' or ', ', ')}"

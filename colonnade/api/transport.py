@@ -6,13 +6,13 @@ import logging
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Protocol
 
 import falcon
 import orjson
 from sqlalchemy import exc
 
+from colonnade import loopback
 from colonnade.errors import ApiError, Busy, Invalid, NotFound, Unauthorized
 from colonnade.model import Caller, Rules
 from colonnade.types import Json
@@ -80,18 +80,11 @@ def by_token(identity: Identity | None, *, noauth: bool) -> Callable[[falcon.Req
         token = req.get_header("X-Auth-Token")
         if token and token != "notused":  # noqa: S105 - what keystoneauth's auth_type "none" sends
             return identity.authenticate(token)
-        if noauth and _is_loopback(req.env.get("REMOTE_ADDR", "")):
+        if noauth and loopback.is_own(req.env):
             return replace(identity.default_caller(), trusted=True)
         raise Unauthorized("The request you have made requires authentication.")
 
     return admit
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ip_address(address).is_loopback
-    except ValueError:
-        return False
 
 
 def caller(req: falcon.Request) -> Caller:

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, bindparam, delete, insert, update
 
+from colonnade.api import room
 from colonnade.api.trees import PART, Change
 from colonnade.clock import Clock, utc
 from colonnade.drivers import Doorbell, Network
@@ -49,6 +50,7 @@ def change(api: Api, lb_id: str, decide: Callable[[Tree], Change], *, delete: bo
         if before.delete_wanted and not delete:
             raise Conflict(f"Load Balancer {lb_id} is immutable and cannot be updated.")
         asked = decide(before)
+        room.check(before, asked.tree)
         _save(conn, before, asked, now)
     return _announced(api, asked)
 
@@ -59,6 +61,7 @@ def create(api: Api, lb_id: str, decide: Callable[[Connection], Change]) -> Tree
     with api.store.write() as conn:
         work.touch(conn, lb_id, now)
         asked = decide(conn)
+        room.check(None, asked.tree)
         _save(conn, None, asked, now)
     return _announced(api, asked)
 

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, bindparam, insert, select, update
 
 from colonnade import wire
-from colonnade.store.tables import listener
+from colonnade.store.tables import amphora, listener
 from colonnade.store.tables import listener_statistics as table
 
 Key = tuple[str, str]  # listener id, amphora id
@@ -56,7 +56,8 @@ class Ledger:
 
 
 def write(conn: Connection, counted: Mapping[Key, Count]) -> None:
-    """Add what was counted to the rows; listeners that are gone are left out."""
+    """Add what was counted to the rows; listeners that are gone are left out, and amphorae that are: theirs has been
+    added up already."""
     if not counted:
         return
     ids = sorted({listener_id for listener_id, _ in counted})
@@ -66,7 +67,9 @@ def write(conn: Connection, counted: Mapping[Key, Count]) -> None:
         exist.update(conn.execute(select(listener.c.id).where(listener.c.id.in_(some))).scalars())
         for row in conn.execute(select(table).where(table.c.listener_id.in_(some))):
             stored[row.listener_id, row.amphora_id] = row
-    kept = {key: count for key, count in sorted(counted.items()) if key[0] in exist}
+    for some in _chunks(sorted({amphora_id for _, amphora_id in counted})):
+        exist.update(conn.execute(select(amphora.c.id).where(amphora.c.id.in_(some))).scalars())
+    kept = {key: count for key, count in sorted(counted.items()) if exist.issuperset(key)}
     new = [_new(key, count) for key, count in kept.items() if key not in stored]
     changed = [_folded(stored[key], count) for key, count in kept.items() if key in stored]
     if new:

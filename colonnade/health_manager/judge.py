@@ -13,10 +13,10 @@ from sqlalchemy import Connection, Table, bindparam, select, update
 
 from colonnade import wire
 from colonnade.clock import utc
-from colonnade.core import status
+from colonnade.core import haproxy, status
 from colonnade.drivers import Doorbell
 from colonnade.health_manager import counts
-from colonnade.model import Resource, Tree
+from colonnade.model import Member, Resource, Tree
 from colonnade.store import events, rows, tables, work
 from colonnade.store.store import Store
 from colonnade.types import AmphoraStatus, ProvisioningStatus
@@ -287,7 +287,7 @@ def _may_say_why(kind: str, thing: Resource) -> bool:
 
 def _write_change(conn: Connection, change: _Change, now: float) -> None:
     """Compare-and-set: what was changed or removed since it was read is judged anew in the next turn."""
-    kind, id = change.key
+    kind, _ = change.key
     name, table = _WORDS[kind]
     values: dict[str, Any] = {"operating_status": change.now.status}
     if _may_say_why(kind, change.was):
@@ -295,8 +295,14 @@ def _write_change(conn: Connection, change: _Change, now: float) -> None:
     if not _set(conn, table, change.was, values) or change.was.operating_status is change.now.status:
         return
     why = f": {change.now.reason}" if change.now.reason else "."
-    sentence = f"{name} {change.was.name or id} is {change.now.status}{why}"
+    sentence = f"{name} {_called(change.was)} is {change.now.status}{why}"
     events.add(conn, change.lb_id, change.was.project_id, now, "status", change.key, sentence)
+
+
+def _called(thing: Resource) -> str:
+    if not thing.name and isinstance(thing, Member):
+        return haproxy.endpoint(thing.address, thing.protocol_port)
+    return thing.name or thing.id
 
 
 def _set(conn: Connection, table: Table, was: Resource, values: dict[str, Any]) -> bool:

@@ -17,6 +17,7 @@ from colonnade.local.faults import (
     IpAddressGenerationFailure,
     IpAddressInUse,
     OverlappingAllocationPools,
+    PolicyNotAuthorized,
 )  # fmt: skip
 from colonnade.store.local_tables import local_address, local_subnet
 from colonnade.types import Json
@@ -44,6 +45,38 @@ _FORBIDDEN = {
         "ff00::/8": "is for multicast",
     }.items()
 }
+
+# Of these, everybody may take some: private use and documentation. Others have owners elsewhere, whom the host and all
+# projects would not reach any more.
+_FREE = [
+    ip_network(cidr)
+    for cidr in ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.0.2.0/24", "192.168.0.0/16", "198.51.100.0/24",
+                 "203.0.113.0/24", "2001:db8::/32", "fc00::/7")
+]  # fmt: skip
+_FREE_PREFIX = {4: 16, 6: 48}
+
+
+def check_free(found: Range) -> None:
+    """Raise PolicyNotAuthorized for a range that only an admin may take: somebody else's, or a very large one."""
+    if not any(found.version == free.version and found.subnet_of(free) for free in _FREE):  # type: ignore[arg-type]  # of one version
+        raise PolicyNotAuthorized(
+            f"cidr: {found} is a public range: only an admin may take it, for nobody here would reach its owner any "
+            "more. Please choose a private one, such as 10.1.0.0/24."
+        )
+    if found.prefixlen < _FREE_PREFIX[found.version]:
+        raise PolicyNotAuthorized(
+            f"cidr: {found} is very large: only an admin may take more than a /{_FREE_PREFIX[found.version]}, for all "
+            "projects share the private ranges."
+        )
+
+
+def check_unreached(found: Range, reached: Iterable[Range]) -> None:
+    """Raise InvalidInput for a range of which the host reaches addresses elsewhere."""
+    for other in reached:
+        if other.version == found.version and other.overlaps(found):
+            raise InvalidInput(
+                f"cidr: {found} overlaps {other}, which this host reaches elsewhere: please choose another range."
+            )
 
 
 def parse_range(text: str, version: int | None = None) -> Range:

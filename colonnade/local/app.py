@@ -8,7 +8,8 @@ import falcon
 from colonnade.clock import Clock
 from colonnade.drivers import Doorbell, Network
 from colonnade.errors import Unauthorized
-from colonnade.local import compute, identity_api, image, network_api, web
+from colonnade.local import compute, host_routes, identity_api, image, network_api, web
+from colonnade.local.host_routes import Routes
 from colonnade.local.identity import Identity
 from colonnade.local.web import Service, Shape, WSGIApp
 from colonnade.model import Caller
@@ -21,11 +22,12 @@ if TYPE_CHECKING:
 
 def make_apps(
     *, settings: Settings, store: Store, network: Network, doorbell: Doorbell, clock: Clock,
-    identity: Identity | None, keystone: "Keystone | None" = None,
+    identity: Identity | None, keystone: "Keystone | None" = None, reached: Routes = host_routes.nothing,
 ) -> dict[str, WSGIApp]:  # fmt: skip
     """The apps, for tokens of one of the two; the small cloud's own identity only where it is the one.
 
-    Whoever mounts them moves the prefix from PATH_INFO to SCRIPT_NAME, as WSGI has it.
+    ``reached``: what the machine of the networks reaches already. Whoever mounts the apps moves the prefix from
+    PATH_INFO to SCRIPT_NAME, as WSGI has it.
     """
 
     def admit(req: falcon.Request) -> Caller:
@@ -33,7 +35,7 @@ def make_apps(
             return keystone.caller(req.env)
         if identity is None:
             raise Unauthorized("Nobody can log in here.")
-        return identity.admit(req.get_header("X-Auth-Token"), req.env.get("REMOTE_ADDR", ""))
+        return identity.admit(req.get_header("X-Auth-Token"), req.env)
 
     def make(prefix: str, shape: Shape, open_paths: frozenset[str], routes: Iterable[tuple[str, object]]) -> WSGIApp:
         api = settings.api_settings
@@ -51,7 +53,7 @@ def make_apps(
 
     apps = {
         "/network": make(
-            "/network", web.neutron_shape, network_api.OPEN_PATHS, network_api.routes(store, doorbell, clock)
+            "/network", web.neutron_shape, network_api.OPEN_PATHS, network_api.routes(store, doorbell, clock, reached)
         ),
         "/compute": make("/compute", web.nova_shape, compute.OPEN_PATHS, compute.routes(store)),
         "/image": make("/image", web.nova_shape, image.OPEN_PATHS, image.routes()),

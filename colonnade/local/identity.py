@@ -5,13 +5,13 @@ the database changes, which is looked at once a second at most. So a revocation 
 took it and within a second in every other.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
+from colonnade import loopback
 from colonnade.clock import Clock
 from colonnade.errors import Conflict, Forbidden, Invalid, NotFound, Unauthorized
 from colonnade.local import directory, secrets, tokens
@@ -65,11 +65,11 @@ class Identity:
             raise Unauthorized("There is no user admin in a project admin to act for requests without a token.")
         return Caller(user_id=user.id, project_id=project.id, roles=known.roles(user.id, project.id))
 
-    def admit(self, token: str | None, peer: str) -> Caller:
-        """Who sends a request with this X-Auth-Token from this address. Raises Unauthorized."""
+    def admit(self, token: str | None, environ: Mapping[str, Any]) -> Caller:
+        """Who sends a request with this X-Auth-Token; ``environ`` is WSGI's. Raises Unauthorized."""
         if token and token != "notused":  # noqa: S105 - what keystoneauth's auth_type "none" sends
             return self.authenticate(token)
-        if self._noauth and _is_loopback(peer):
+        if self._noauth and loopback.is_own(environ):
             return self.default_caller()
         raise Unauthorized(_UNAUTHORIZED)
 
@@ -225,10 +225,3 @@ def _in_default_domain(given: Json, where: str) -> bool:
     if not isinstance(domain, dict) or not ("id" in domain or "name" in domain):
         raise Invalid(f"{where}.domain: an object with id or name is needed beside a name.")
     return domain.get("id") == directory.DEFAULT_DOMAIN or domain.get("name") == directory.DEFAULT_DOMAIN_NAME
-
-
-def _is_loopback(peer: str) -> bool:
-    try:
-        return ip_address(peer).is_loopback
-    except ValueError:
-        return False

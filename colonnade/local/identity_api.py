@@ -135,7 +135,7 @@ class _Tokens:
         resp.status = falcon.HTTP_204
 
     def _subject(self, req: falcon.Request) -> Token:
-        caller = self._identity.admit(req.get_header("X-Auth-Token"), req.env.get("REMOTE_ADDR", ""))
+        caller = self._identity.admit(req.get_header("X-Auth-Token"), req.env)
         return self._identity.subject(caller, req.get_header("X-Subject-Token"))
 
     def _render(self, req: falcon.Request, token: Token) -> Json:

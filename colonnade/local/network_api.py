@@ -12,6 +12,7 @@ from colonnade.drivers import Doorbell
 from colonnade.errors import Conflict, NotFound
 from colonnade.local import attributes, kinds, listing, web
 from colonnade.local.faults import PolicyNotAuthorized, TagNotFound
+from colonnade.local.host_routes import Routes
 from colonnade.local.kinds import Kind
 from colonnade.local.listing import Collection
 from colonnade.local.networks import Networks, Subnets
@@ -49,8 +50,8 @@ _EMPTY = {
 }
 
 
-def routes(store: Store, doorbell: Doorbell, clock: Clock) -> list[tuple[str, object]]:
-    """Every path of the service."""
+def routes(store: Store, doorbell: Doorbell, clock: Clock, reached: Routes) -> list[tuple[str, object]]:
+    """Every path of the service. ``reached``: what subnets may not overlap, beside one another."""
     paths: list[tuple[str, object]] = [
         ("/", web.Document(lambda r: {"versions": [_version(web.root(r))]})),
         ("/v2.0", web.Document(lambda r: {"version": _version(web.root(r)), "resources": []})),
@@ -60,7 +61,7 @@ def routes(store: Store, doorbell: Doorbell, clock: Clock) -> list[tuple[str, ob
     for path, key in _EMPTY.items():
         paths.append((f"/v2.0/{path}", _Empty(key)))
         paths.append((f"/v2.0/{path}/{{item_id}}", _Empty(key)))
-    for kind in (Networks(), Subnets(), Ports(), FloatingIps()):
+    for kind in (Networks(), Subnets(reached), Ports(), FloatingIps()):
         path = f"/v2.0/{kind.collection.plural}"
         handlers = _Handlers(kind, store, doorbell, clock)
         paths += [

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, select
 
-from colonnade.local import addresses
+from colonnade.local import addresses, host_routes
 from colonnade.local.attributes import COMMON, Attribute, boolean, integer, objects, only, optional, text
 from colonnade.local.faults import (
     InvalidInput,
@@ -17,6 +17,7 @@ from colonnade.local.faults import (
     SubnetInUse,
     SubnetNotFound,
 )  # fmt: skip
+from colonnade.local.host_routes import Routes
 from colonnade.local.kinds import Kind, change, find, new_row, shared_fields, visible_networks
 from colonnade.local.listing import Collection, tests_of_tags
 from colonnade.model import Caller
@@ -120,7 +121,10 @@ _NO_POOLS = "there are no subnet pools here; give the range itself (cidr, --subn
 
 
 class Subnets(Kind):
-    """Neutron's subnets. All of one installation share one routing domain, so no two may overlap."""
+    """Neutron's subnets. All of one installation share one routing domain with the host, so no two may overlap."""
+
+    def __init__(self, reached: Routes = host_routes.nothing) -> None:
+        self._reached = reached
 
     singular = "subnet"
     title = "Subnet"
@@ -179,6 +183,9 @@ class Subnets(Kind):
             raise InvalidInput("cidr: is needed (--subnet-range).")
         version = given.get("ip_version", ip_network_version(given["cidr"]))
         cidr = addresses.parse_range(given["cidr"], version)
+        if not caller.is_admin:
+            addresses.check_free(cidr)
+        addresses.check_unreached(cidr, self._reached())
         if cidr.version == 6 and network["mtu"] < _LEAST_MTU_FOR_IPV6:
             raise InvalidInput(f"cidr: IPv6 needs a network with an MTU of at least {_LEAST_MTU_FOR_IPV6}.")
         if "gateway_ip" not in given:

@@ -4,12 +4,12 @@ import dataclasses
 import secrets
 import uuid
 
-from sqlalchemy import Connection, delete, insert, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from colonnade.clock import utc
 from colonnade.model import Amphora
 from colonnade.store import rows
-from colonnade.store.tables import amphora, listener_statistics
+from colonnade.store.tables import COUNTERS, GONE, amphora, listener_statistics
 from colonnade.types import Role
 
 
@@ -32,7 +32,16 @@ def change(conn: Connection, was: Amphora, now: Amphora, at: float) -> None:
 
 
 def drop(conn: Connection, amphora_id: str) -> None:
-    """Remove the row. What it counted stays with its listeners, so that their totals never run backwards."""
-    of_it = listener_statistics.c.amphora_id == amphora_id
-    conn.execute(update(listener_statistics).where(of_it).values(active_connections=0))
+    """Remove the row. What it counted is added to what amphorae that are gone counted of the same listener (one row,
+    of no amphora), so that totals never run backwards."""
+    c = listener_statistics.c
+    for row in conn.execute(select(listener_statistics).where(c.amphora_id == amphora_id)).all():
+        counted = {n: getattr(row, f"base_{n}") + getattr(row, f"last_{n}") for n in COUNTERS}
+        gone = (c.listener_id == row.listener_id, c.amphora_id == GONE)
+        more = {f"base_{n}": c[f"base_{n}"] + number for n, number in counted.items()}
+        if conn.execute(update(listener_statistics).where(*gone).values(more)).rowcount == 0:
+            keys = {"listener_id": row.listener_id, "amphora_id": GONE, "loadbalancer_id": row.loadbalancer_id}
+            first = {f"base_{n}": number for n, number in counted.items()}
+            conn.execute(insert(listener_statistics).values({**keys, "epoch": "", **first}))
+    conn.execute(delete(listener_statistics).where(c.amphora_id == amphora_id))
     conn.execute(delete(amphora).where(amphora.c.id == amphora_id))

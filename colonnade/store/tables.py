@@ -130,7 +130,9 @@ event = Table(
     Column("help", Text, nullable=False, default=""),
 )
 
-_COUNTERS = ("bytes_in", "bytes_out", "total_connections", "request_errors")
+COUNTERS = ("bytes_in", "bytes_out", "total_connections", "request_errors")
+
+GONE = ""  # the amphora whose row holds what amphorae that are gone have counted
 
 # Counters of one listener on one amphora: their sum is base (finished epochs) plus last (the running one).
 listener_statistics = Table(
@@ -141,6 +143,6 @@ listener_statistics = Table(
     Column("loadbalancer_id", String(36), nullable=False, index=True),
     Column("epoch", String(36), nullable=False),
     Column("active_connections", Integer, nullable=False, default=0),
-    *(Column(f"base_{c}", BigInteger, nullable=False, default=0) for c in _COUNTERS),
-    *(Column(f"last_{c}", BigInteger, nullable=False, default=0) for c in _COUNTERS),
+    *(Column(f"base_{c}", BigInteger, nullable=False, default=0) for c in COUNTERS),
+    *(Column(f"last_{c}", BigInteger, nullable=False, default=0) for c in COUNTERS),
 )

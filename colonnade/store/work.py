@@ -33,6 +33,15 @@ class Lease:
     expires_at: float
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hold:
+    """That an owner has a lease on a subject, as others see it."""
+
+    subject: str
+    owner: str
+    epoch: int
+
+
 def touch(conn: Connection, subject: str, now: float, *, delete: bool = False) -> int:
     """Raise the subject's generation and make it due, inside the transaction of the write that asks for it.
 
@@ -97,6 +106,22 @@ def claim(conn: Connection, subject: str, owner: str, now: float, lease_s: float
         subject=subject, owner=owner, epoch=row.epoch, generation=row.generation, delete_wanted=row.delete_wanted,
         attempts=row.attempts, failing_since=row.failing_since, expires_at=row.expires_at,
     )  # fmt: skip
+
+
+def held(conn: Connection, now: float) -> list[Hold]:
+    """Leases that have not run out."""
+    query = select(work.c.subject, work.c.owner, work.c.epoch).where(
+        work.c.owner.is_not(None), work.c.expires_at >= now
+    )
+    return [Hold(subject=r.subject, owner=r.owner, epoch=r.epoch) for r in conn.execute(query)]
+
+
+def release(conn: Connection, hold: Hold) -> bool:
+    """End a lease whose holder will not go on; whether it still had it. The next claim raises the epoch, so a holder
+    that goes on after all changes nothing."""
+    same = (work.c.subject == hold.subject, work.c.owner == hold.owner, work.c.epoch == hold.epoch)
+    free = {"owner": None, "expires_at": None}
+    return conn.execute(update(work).where(*same).values(free)).rowcount > 0
 
 
 def renew(conn: Connection, lease: Lease, now: float, lease_s: float) -> None:

@@ -1,12 +1,11 @@
 """The controller worker: finds what is due, takes it by lease, and gives each load balancer a turn.
 
-Any number of workers may run against one database. A worker that dies loses nothing but its leases' remaining time.
+Any number of workers may run against one database. The leases of one that dies are given back by the others of its
+machine, or by its successor, and run out where there is none.
 """
 
 import logging
-import os
 import random
-import secrets
 import socket
 import threading
 from collections import Counter
@@ -24,6 +23,7 @@ from colonnade.model import Amphora, NetworkPort, Tree
 from colonnade.settings import Settings
 from colonnade.store import work
 from colonnade.store.store import Store
+from colonnade.worker import owner
 from colonnade.worker.apply import Hands
 from colonnade.worker.inbox import Inbox
 from colonnade.worker.observe import Render
@@ -62,7 +62,7 @@ class Worker:
         self._doorbell, self._clock, self._fabric = doorbell, clock, fabric
         self._render = render or _renderer(settings)
         host = settings.default.host or socket.gethostname()
-        self.owner = f"{host[:40]}:{os.getpid()}:{secrets.token_hex(3)}"
+        self.owner, self._machine = owner.name(host), owner.machine()
         self._patience = Patience(
             pending_limit_s=self._settings.pending_limit_s, retry_longest_s=self._settings.retry_longest_s,
             chance=(rng or random.Random()).random,  # noqa: S311 - no secret
@@ -70,6 +70,7 @@ class Worker:
         self._inbox = Inbox(clock)
         self._stop = threading.Event()
         self._numbers: Counter[str] = Counter()
+        self._turning: Counter[str] = Counter()  # subjects of the turns under way
         self._counting = threading.Lock()
 
     def run(self, stop: threading.Event) -> None:
@@ -87,9 +88,15 @@ class Worker:
 
     def turn(self, subject: str) -> bool:
         """One turn, if the subject is due and free; whether it was. Raises what the database raises."""
-        lease_s = self._settings.lease_s
+        self._count_turning(subject, 1)
+        try:
+            return self._turn(subject)
+        finally:
+            self._count_turning(subject, -1)
+
+    def _turn(self, subject: str) -> bool:
         with self._store.write() as conn:
-            lease = work.claim(conn, subject, self.owner, self._clock.now(), lease_s)
+            lease = work.claim(conn, subject, self.owner, self._clock.now(), self._settings.lease_s)
         if lease is None:
             return False
         began = self._clock.monotonic()
@@ -104,9 +111,24 @@ class Worker:
         return True
 
     def sweep(self) -> list[str]:
-        """What is due and free, with or without a ring."""
+        """What is due and free, with or without a ring. First, leases that nobody works under are given back."""
+        with self._store.read() as conn:
+            held = work.held(conn, self._clock.now())
+        void = [hold for hold in held if self._void(hold)]
+        if void:
+            with self._store.write() as conn:
+                freed = [hold.subject for hold in void if work.release(conn, hold)]
+            log.warning("Leases without a worker were given back.", extra={"leases": len(freed)})
         with self._store.read() as conn:
             return work.due(conn, self._clock.now(), _BATCH)
+
+    def _void(self, hold: work.Hold) -> bool:
+        """A dead worker's; or ours, when the turn broke off because the database was away. A turn is noted before it
+        claims and until it has ended, so what we hold without one is not used any more."""
+        if hold.owner == self.owner:
+            with self._counting:
+                return not self._turning[hold.subject]
+        return owner.dead(hold.owner, self._machine, owner.started)
 
     @property
     def numbers(self) -> dict[str, int]:
@@ -139,7 +161,7 @@ class Worker:
                 continue
             try:
                 self.turn(subject)
-            except Exception:  # the lease runs out, and the sweep finds the subject again
+            except Exception:  # the sweep gives the lease back and finds the subject again
                 log.exception("A turn failed outside its own care; it is tried again.", extra={"lb": subject})
             finally:
                 self._inbox.done(subject)
@@ -204,6 +226,12 @@ class Worker:
     def _count(self, what: str) -> None:
         with self._counting:
             self._numbers[what] += 1
+
+    def _count_turning(self, subject: str, change: int) -> None:
+        with self._counting:
+            self._turning[subject] += change
+            if not self._turning[subject]:
+                del self._turning[subject]
 
     def _report(self) -> None:
         with self._store.read() as conn:

@@ -232,6 +232,16 @@ class Rig:
             while True:
                 self.beats.recv(65536)
 
+    def ask(self, amphora_id: str, command: str) -> str:
+        """What the newest HAProxy of an amphora answers on its own socket."""
+        number = json.loads((self.here.amphorae / amphora_id / "place.json").read_text())["number"]
+        sockets = (self.here.run / str(number) / "own").glob("s*")
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(5)
+            s.connect(str(max(sockets, key=lambda p: int(p.name[1:]))))
+            s.sendall(f"{command}\n".encode())
+            return b"".join(iter(lambda: s.recv(65536), b"")).decode()
+
     def processes(self, amphora_id: str) -> list[int]:
         return namespaces.processes(self.here.namespace(amphora_id))
 

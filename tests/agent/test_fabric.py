@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rig import Rig, config, eventually, get, new_id, running, snapshot
 
-from colonnade.agent import namespaces
+from colonnade.agent import namespaces, rules
 from colonnade.agent.processes import start_time
 from colonnade.errors import Broken, Later
 
@@ -51,9 +51,26 @@ def test_groups_do_not_reach_one_another_but_by_floating_ip(rig: Rig, vip: str) 
     assert ask_from(rig, "b1", floating) == "m1"
     shared = tuple(replace(n, group="*") if n.id == rig.other else n for n in rig.fabric.networks)
     rig.client.put_fabric(replace(rig.fabric, networks=shared))
+    assert ask_from(rig, "b1", vip) == ""  # anybody may have a load balancer there
+    shared = tuple(replace(n, group="*") if n.id == rig.front else n for n in rig.fabric.networks)
+    rig.client.put_fabric(replace(rig.fabric, networks=shared))
     assert ask_from(rig, "b1", vip) == "m1"
     rig.client.put_fabric(rig.fabric)
     assert ask_from(rig, "b1", vip) == ""
+
+
+def test_an_amphora_on_two_networks_is_no_way_between_them(rig: Rig) -> None:
+    amphora = rig.amphora()
+    rig.push(rig.bundle(amphora, rig.address(), None))
+    with namespaces.inside(rig.here.namespace(amphora)):
+        settings = ("ipv4/ip_forward", "ipv6/conf/all/forwarding")
+        forwards = [Path(f"/proc/sys/net/{s}").read_text().strip() for s in settings]
+    assert forwards == ["0", "0"]
+
+
+def test_nothing_is_forwarded_between_installations() -> None:
+    text = rules.host("colonnade_a", "cln1up", [], guard=False)
+    assert 'iifname "cln1up" oifname != "cln1up" oifname "cln*" drop' in text
 
 
 def test_a_network_in_use_stays_and_an_unused_one_goes(rig: Rig) -> None:
@@ -64,10 +81,25 @@ def test_a_network_in_use_stays_and_an_unused_one_goes(rig: Rig) -> None:
         rig.client.put_fabric(replace(rig.fabric, networks=rig.fabric.networks[1:]))
 
 
-def test_a_subnet_that_the_host_reaches_elsewhere_is_refused(rig: Rig) -> None:
-    taken = rig.network(new_id(), "green", f"198.18.{rig.here.slot}.0/29")
-    with pytest.raises(Broken, match="reaches"):
-        rig.client.put_fabric(replace(rig.fabric, networks=(*rig.fabric.networks, taken)))
+def test_a_subnet_that_the_host_reaches_elsewhere_does_not_take_its_traffic_nor_block_others(rig: Rig) -> None:
+    other = f"{rig.net}.9"
+    subprocess.run(["ip", "route", "add", "unreachable", f"{other}.0/25"], check=True)
+    try:
+        taken = rig.network(new_id(), "green", f"{other}.0/24")
+        free = rig.network(new_id(), "green", f"{rig.net}.3.0/24")
+        rig.client.put_fabric(replace(rig.fabric, networks=(*rig.fabric.networks, taken, free)))
+        routes = subprocess.run(["ip", "route"], check=True, capture_output=True, text=True).stdout
+        assert f"{other}.0/24" not in routes
+        assert f"{rig.net}.3.0/24" in routes
+    finally:
+        subprocess.run(["ip", "route", "del", "unreachable", f"{other}.0/25"], check=True)
+        rig.client.put_fabric(rig.fabric)
+
+
+def test_subnets_that_overlap_or_mean_the_uplink_are_refused(rig: Rig) -> None:
+    uplink = rig.network(new_id(), "green", f"198.18.{rig.here.slot}.0/29")
+    with pytest.raises(Broken, match="meaning of their own"):
+        rig.client.put_fabric(replace(rig.fabric, networks=(*rig.fabric.networks, uplink)))
     twice = rig.network(new_id(), "green", f"{rig.net}.0.0/25")
     with pytest.raises(Broken, match="overlap"):
         rig.client.put_fabric(replace(rig.fabric, networks=(*rig.fabric.networks, twice)))

@@ -1,7 +1,14 @@
 """An amphora serves, and goes on serving through changes, crashes and restarts."""
 
+import contextlib
+import json
 import os
+import shutil
 import signal
+import socket
+import subprocess
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +17,9 @@ from rig import Rig, Traffic, config, eventually, get, new_id
 
 from colonnade import wire
 from colonnade.agent import namespaces
+from colonnade.agent.runtime import Runtime
 from colonnade.core.haproxy import _PING, PING_SCRIPT
+from colonnade.drivers.agent import HostAgent
 from colonnade.errors import Broken, Later
 
 
@@ -69,16 +78,24 @@ def test_two_amphorae_run_as_different_users(rig: Rig) -> None:
 
 
 def test_members_come_go_and_weigh_without_a_new_process(rig: Rig) -> None:
-    vip, bundle = serve(rig, m1=1)
-    before = pids(rig, bundle)
+    vip, bundle = serve(rig)
+
+    def push(**weights: int) -> None:
+        # A member that comes back while HAProxy keeps a connection to it costs a reload: here none is kept.
+        extra = "    option http-server-close\n"
+        rig.push(changed(bundle, config(vip, servers=servers(rig, **weights), extra=extra)))
+
+    push(m1=1)
+    before = eventually(lambda: p if len(p := pids(rig, bundle)) == 1 else None)
     with Traffic(vip) as traffic:
-        rig.push(changed(bundle, config(vip, servers=servers(rig, m1=1, m2=1))))
+        push(m1=1, m2=1)
         eventually(lambda: get(vip) == "m2")
-        rig.push(changed(bundle, config(vip, servers=servers(rig, m1=0, m2=7))))
+        push(m1=0, m2=7)
         assert {get(vip) for _ in range(6)} == {"m2"}
-        rig.push(changed(bundle, config(vip, servers=servers(rig, m2=7))))
+        push(m2=7)
+        eventually(lambda: ",m1," not in rig.ask(bundle.amphora_id, "show stat"))
         traffic.flow(50)
-        rig.push(changed(bundle, config(vip, servers=servers(rig, m1=3, m2=7))))
+        push(m1=3, m2=7)
         eventually(lambda: get(vip) == "m1")
     assert traffic.failures == []
     assert pids(rig, bundle) == before
@@ -105,6 +122,28 @@ def test_reloads_under_traffic_fail_nothing(rig: Rig) -> None:
     assert traffic.failures == []
     after = eventually(lambda: p if len(p := pids(rig, bundle)) == 1 else None)
     assert after != before
+
+
+def test_a_reload_believes_the_configuration_not_what_was_set_at_run_time(rig: Rig) -> None:
+    vip, amphora = rig.address(), rig.amphora()
+    check = " check inter 100ms fall 1 rise 1"
+
+    def push(weights: dict[str, int], words: str, extra: str = "") -> None:
+        lines = {m: line + check + words * (m == "m1") for m, line in servers(rig, **weights).items()}
+        rig.push(rig.bundle(amphora, vip, config(vip, servers=lines, extra=extra)))
+
+    push({"m1": 1, "m2": 1}, "")
+    push({"m1": 0, "m2": 1}, "")
+    push({"m1": 1, "m2": 1}, "", extra="    timeout queue 11s\n")
+    assert {get(vip) for _ in range(4)} == {"m1", "m2"}
+    push({"m1": 1, "m2": 1}, " port 1")
+    eventually(lambda: {get(vip) for _ in range(4)} == {"m2"})
+    push({"m1": 1, "m2": 1}, "")
+    eventually(lambda: {get(vip) for _ in range(4)} == {"m1", "m2"})
+    push({"m1": 1, "m2": 1}, f" addr {rig.net}.0.9")
+    eventually(lambda: {get(vip) for _ in range(4)} == {"m2"})
+    push({"m1": 1, "m2": 1}, "")
+    eventually(lambda: {get(vip) for _ in range(4)} == {"m1", "m2"})
 
 
 def test_a_bundle_that_haproxy_refuses_changes_nothing_and_says_why(rig: Rig) -> None:
@@ -168,6 +207,86 @@ def test_an_agent_that_is_killed_and_started_again_disturbs_nothing(rig: Rig) ->
     assert new.sequence > old.sequence
     os.kill(before[0], signal.SIGKILL)  # the new agent watches what it adopted
     eventually(lambda: get(vip) and pids(rig, bundle) != before, 2)
+
+
+def _begin(rig: Rig, bundle: wire.Bundle, *words: str) -> "subprocess.Popen[bytes]":
+    """What an agent leaves that was killed while it started a process: the intent, and the process."""
+    rig.stop(signal.SIGKILL)
+    number = json.loads((rig.here.amphorae / bundle.amphora_id / "place.json").read_text())["number"]
+    run, uid = rig.here.run / str(number), rig.here.uid(number)
+    record = json.loads((run / "process.json").read_text())
+    record["begun"] = {"number": record["number"] + 1, "digest": "of other files"}
+    (run / "process.json").write_text(json.dumps(record))
+    shutil.copytree(run / "files", run / "files.new")
+    for path in (run / "files.new", *(run / "files.new").iterdir()):
+        os.chown(path, 0, uid)
+    own = run / "own"
+    known = {"OLD": str(own / f"s{record['number']}"), "PID": str(record["pid"])}
+    environment = {
+        "COLONNADE_SOCKET": str(own / f"s{record['number'] + 1}"), "COLONNADE_STATE": str(run / "state"),
+        "COLONNADE_LOG": str(run / "log"), "COLONNADE_MAXCONN": "100",
+    }  # fmt: skip
+    namespace = namespaces.path(rig.here.namespace(bundle.amphora_id))
+    enter = ["nsenter", f"--net={namespace}", "setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups",
+             "--inh-caps=-all", "--bounding-set=-all"]  # fmt: skip
+    return subprocess.Popen([*enter, *(w.format(**known) for w in words)], cwd=run / "files.new", env=environment)
+
+
+def test_a_process_that_a_killed_agent_had_just_started_goes_on(rig: Rig) -> None:
+    vip, bundle = serve(rig)
+    (old,) = pids(rig, bundle)
+    with Traffic(vip) as traffic:
+        begun = _begin(rig, bundle, "/usr/sbin/haproxy", "-db", "-f", "haproxy.cfg", "-x", "{OLD}", "-sf", "{PID}")
+        eventually(lambda: _listens(rig, bundle, begun.pid))
+        rig.start()
+        traffic.flow(40)
+    assert traffic.failures == []
+    after = eventually(lambda: p if len(p := pids(rig, bundle)) == 1 else None)
+    assert after != [old]
+    assert begun.wait(10) == 0  # it ran other files: it was asked to finish, not killed
+    eventually(lambda: len(_sockets(rig, bundle)) == 1)
+
+
+def test_a_process_that_a_killed_agent_had_begun_to_start_is_ended(rig: Rig) -> None:
+    vip, bundle = serve(rig)
+    before = pids(rig, bundle)
+    with Traffic(vip) as traffic:
+        begun = _begin(rig, bundle, "sleep", "60")
+        eventually(lambda: begun.pid in pids(rig, bundle))
+        rig.start()
+        traffic.flow(20)
+    assert traffic.failures == []
+    assert begun.wait(5) == -signal.SIGKILL
+    assert pids(rig, bundle) == before
+
+
+def test_sockets_of_processes_that_ended_unseen_are_removed(rig: Rig) -> None:
+    _, bundle = serve(rig)
+    rig.stop(signal.SIGKILL)
+    (socket,) = _sockets(rig, bundle)
+    socket.with_name("s0").touch()
+    rig.start()
+    assert _sockets(rig, bundle) == [socket]
+
+
+def test_a_first_process_that_was_begun_without_a_bundle_is_ended(rig: Rig) -> None:
+    vip, bundle = serve(rig)
+    rig.stop(signal.SIGKILL)
+    (rig.here.amphorae / bundle.amphora_id / "bundle.json").unlink()
+    rig.start()
+    assert pids(rig, bundle) == []
+    rig.push(bundle)
+    assert get(vip)
+    assert len(pids(rig, bundle)) == 1
+
+
+def _listens(rig: Rig, bundle: wire.Bundle, pid: int) -> bool:
+    return f"Pid: {pid}\n" in rig.ask(bundle.amphora_id, "show info")
+
+
+def _sockets(rig: Rig, bundle: wire.Bundle) -> list[Path]:
+    number = json.loads((rig.here.amphorae / bundle.amphora_id / "place.json").read_text())["number"]
+    return list((rig.here.run / str(number) / "own").glob("s*"))
 
 
 def test_after_a_reboot_all_comes_back_without_the_control_plane(rig: Rig) -> None:
@@ -243,3 +362,50 @@ def test_a_member_is_pinged_without_privileges(rig: Rig) -> None:
     rig.push(rig.bundle(amphora, vip, text, files={"haproxy.cfg": text, PING_SCRIPT: _PING}))
     beat = rig.beat(amphora, lambda b: b.members and b.members["pool:listener"]["m9"].status == "DOWN", 8)
     assert beat.members["pool:listener"]["m1"].status == "UP"
+
+
+def test_an_amphora_that_hangs_does_not_keep_the_others_waiting(rig: Rig) -> None:
+    vip = rig.address()
+    bundle = rig.bundle(rig.amphora(), vip, config(vip, servers=servers(rig, m1=1)))
+    rig.push(bundle)
+    (stopped,) = namespaces.processes(rig.here.namespace(bundle.amphora_id))
+    changed = rig.bundle(bundle.amphora_id, vip, config(vip, servers=servers(rig, m1=2)))
+    path = f"/v1/amphorae/{bundle.amphora_id}/bundle"
+    os.kill(stopped, signal.SIGSTOP)
+
+    def insist() -> None:
+        with contextlib.suppress(Later, Broken):
+            HostAgent(rig.url)._call(rig.url, "PUT", path, wire.to_json(changed))
+
+    threads = [threading.Thread(target=insist) for _ in range(7)]
+    try:
+        for thread in threads:
+            thread.start()
+        began = time.monotonic()
+        HostAgent(rig.url).names()
+        assert time.monotonic() - began < 8  # each waits 2 s for the amphora, then its thread is free
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+        for thread in threads:
+            thread.join()
+    assert rig.push(changed)["digest"] == wire.digest(changed)
+
+
+def test_very_many_changes_are_one_reload(rig: Rig) -> None:
+    vip = rig.address()
+    amphora = rig.amphora()
+    rig.push(rig.bundle(amphora, vip, config(vip, servers=servers(rig, m1=1))))
+    before = namespaces.processes(rig.here.namespace(amphora))
+    many = servers(rig, m1=1) | {f"x{n}": f"{rig.net}.9.{n % 250}:{80 + n // 250} weight 1" for n in range(600)}
+    rig.push(rig.bundle(amphora, vip, config(vip, servers=many)))
+    assert get(vip) is not None
+    assert set(namespaces.processes(rig.here.namespace(amphora))) - set(before)
+
+
+def test_the_agent_talks_to_an_amphoras_own_haproxy_only(tmp_path: Path) -> None:
+    path = tmp_path / "s1"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as somebody:
+        somebody.bind(str(path))
+        somebody.listen(1)
+        with pytest.raises(PermissionError, match="somebody else"):
+            Runtime(path, os.getuid() + 1)

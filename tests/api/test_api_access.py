@@ -19,11 +19,18 @@ def test_no_token_is_401(service: Service) -> None:
 
 def test_noauth_takes_requests_without_a_token_on_loopback_only(service: Service) -> None:
     service.reset(auth_strategy="noauth")
+
+    def status(token: str | None, peer: str, host: str = "localhost", **headers: str) -> Any:
+        reply = service.send("GET", "loadbalancers", by=token, remote_addr=peer, host=host, headers=headers)
+        return reply.status_code
+
     for token in (None, "notused"):
-        assert service.send("GET", "loadbalancers", by=token, remote_addr="127.0.0.1").status_code == 200
-        assert service.send("GET", "loadbalancers", by=token, remote_addr="::1").status_code == 200
-        assert service.send("GET", "loadbalancers", by=token, remote_addr="10.0.0.5").status_code == 401
-    assert service.send("GET", "loadbalancers", by="wrong", remote_addr="127.0.0.1").status_code == 401
+        assert status(token, "127.0.0.1") == 200
+        assert status(token, "::1") == 200
+        assert status(token, "10.0.0.5") == 401
+        assert status(token, "127.0.0.1", "evil.example") == 401
+        assert status(token, "127.0.0.1", Origin="https://evil.example") == 401
+    assert status("wrong", "127.0.0.1") == 401
 
 
 def _everything(service: Service) -> list[tuple[str, str, Any]]:

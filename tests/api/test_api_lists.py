@@ -127,6 +127,7 @@ def test_filters_by_parents(service: Service) -> None:
     member = service.member(pool, name="one")
     service.member(other, name="two")
     assert _names(service, f"?loadbalancer_id={one['id']}", "listeners") == ["one"]
+    assert _names(service, f"?load_balancer_id={one['id']}", "listeners") == ["one"]
     assert _names(service, f"?loadbalancer_id={two['id']}", "pools") == ["two"]
     assert _names(service, f"?listener_id={listener['id']}", "pools") == ["one"]
     assert _names(service, f"?default_pool_id={pool['id']}", "listeners") == ["one"]

@@ -56,6 +56,10 @@ def test_pools_take_monitors_of_fitting_types(pool: P, monitor: M) -> None:
         ({"type": "SOURCE_IP"}, P.UDP, True),
         ({"type": "HTTP_COOKIE"}, P.HTTP, True),
         ({"type": "HTTP_COOKIE"}, P.UDP, False),
+        ({"type": "HTTP_COOKIE"}, P.TCP, False),
+        ({"type": "APP_COOKIE", "cookie_name": "c"}, P.HTTPS, False),
+        ({"type": "HTTP_COOKIE"}, P.PROXY, True),
+        ({"type": "SOURCE_IP"}, P.TCP, True),
         ({"type": "HTTP_COOKIE", "cookie_name": "c"}, P.HTTP, False),
         ({"type": "SOURCE_IP", "cookie_name": "c"}, P.HTTP, False),
         ({"type": "APP_COOKIE"}, P.HTTP, False),
@@ -131,6 +135,19 @@ def test_allowed_cidrs_are_of_the_vips_ip_version(allowed: list[str] | None, vip
 def test_reserved_addresses_are_compared_as_addresses() -> None:
     with pytest.raises(Invalid):
         rules.member_address("fd00::1", ["fd00:0:0::1"])
+    with pytest.raises(Invalid):
+        rules.member_address("::ffff:169.254.169.254", ["169.254.169.254"])
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "127.0.0.9", "224.0.0.1", "::", "::1", "::ffff:127.0.0.1", "fe80::1"])
+def test_a_member_has_the_address_of_a_host(address: str) -> None:
+    with pytest.raises(Invalid):
+        rules.member_address(address, [])
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1", "192.0.2.1", "fd00::1", "::ffff:10.0.0.1"])
+def test_a_member_may_be_at_any_host(address: str) -> None:
+    rules.member_address(address, [])
 
 
 def test_ping_can_be_switched_off() -> None:

@@ -5,10 +5,6 @@ from pathlib import Path
 import pytest
 
 
-def pytest_addoption(parser):
-    parser.addoption("--update-golden", action="store_true", help="rewrite the files under tests/golden")
-
-
 @pytest.fixture
 def haproxy_says(tmp_path):
     """Gives files to a real ``haproxy -c``; answers its complaints, "" when it takes them without one."""

@@ -15,7 +15,7 @@ CASES = sorted(p.parent for p in (Path(__file__).parent.parent / "golden").glob(
 def test_the_files_are_as_before(case, request):
     given = yaml.safe_load((case / "desired.yaml").read_text())
     files = haproxy.render(tree(given), given.get("vips", [given.get("vip", "10.0.0.10")]), haproxy.Limits())
-    if request.config.getoption("--update-golden", default=False):
+    if request.config.getoption("--update-golden"):
         for old in {p.name for p in case.iterdir()} - {"desired.yaml"}:
             (case / old).unlink()
         for name, content in files.items():

@@ -62,7 +62,7 @@ class World:
             settings=replace(Settings(), health_manager=options), store=self.store, doorbell=self.bell, clock=self.clock
         )
 
-    def add(self, *, monitor=True, amphora_status=AmphoraStatus.ALLOCATED):
+    def add(self, *, monitor=True, member_name="one", amphora_status=AmphoraStatus.ALLOCATED):
         """A load balancer with listener, pool, member and monitor, and its amphora; its ids by kind."""
         ids = {k: str(uuid.uuid4()) for k in ("lb", "listener", "pool", "member", "monitor", "amphora")}
         common = {"project_id": "p", "created_at": utc(START), "provisioning_status": ProvisioningStatus.ACTIVE}
@@ -72,7 +72,7 @@ class World:
             model.Listener(id=ids["listener"], name="web", protocol=ListenerProtocol.HTTP, protocol_port=80,
                            default_pool_id=ids["pool"], **own),
             model.Pool(id=ids["pool"], protocol=PoolProtocol.HTTP, lb_algorithm=Algorithm.ROUND_ROBIN, **own),
-            model.Member(id=ids["member"], name="one", pool_id=ids["pool"], address="10.0.0.5", protocol_port=80,
+            model.Member(id=ids["member"], name=member_name, pool_id=ids["pool"], address="10.0.0.5", protocol_port=80,
                          **own),
             model.Amphora(id=ids["amphora"], loadbalancer_id=ids["lb"], status=amphora_status, heartbeat_key=KEY,
                           digest="d", created_at=utc(START)),

@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 from colonnade import wire
 from colonnade.clock import utc
 from colonnade.health_manager import counts
-from colonnade.store import tables
+from colonnade.store import amphorae, tables
 from colonnade.types import AmphoraStatus
 
 
@@ -37,6 +37,12 @@ def test_a_failing_member_shows_why_and_leaves_an_event(world):
     assert row.reason == "The health check got HTTP 404 from 10.0.0.5:80/; expected 200."
     assert f"Member one is ERROR: {row.reason}" in world.events()
     assert world.row(tables.load_balancer, ids["lb"]).operating_status == "ERROR"
+
+
+def test_a_member_without_a_name_is_called_by_its_address(world):
+    ids = world.add(member_name="")
+    world.hear(world.beat(ids))
+    assert "Member 10.0.0.5:80 is ONLINE." in world.events()
 
 
 def test_a_member_that_is_back_has_no_reason(world):
@@ -209,6 +215,17 @@ def test_counters_of_a_listener_that_is_gone_are_not_written(world):
         conn.execute(tables.listener.delete())
     world.hear(world.beat(ids, counters={"bytes_in": 1}))
     assert world.statistics() == []
+
+
+def test_a_late_count_of_an_amphora_that_is_gone_is_not_written(world):
+    ids = world.add()
+    world.hear(world.beat(ids, counters={"bytes_in": 1}))
+    world.hear(world.beat(ids, counters={"bytes_in": 2}))  # waits for its two seconds
+    with world.store.write() as conn:
+        amphorae.drop(conn, ids["amphora"])
+    world.clock.time += 2
+    world.manager.turn()
+    assert [(row["amphora_id"], row["base_bytes_in"]) for row in world.statistics()] == [("", 1)]
 
 
 def test_an_amphora_that_is_gone_is_forgotten(world):

@@ -1,10 +1,12 @@
 """Which datagrams count."""
 
+import dataclasses
 import logging
 import socket
 import threading
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -130,3 +132,22 @@ def test_heartbeats_over_the_network_reach_the_database(world):
     finally:
         stop.set()
         runner.join()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"sequence": "9"}, {"sequence": 1 << 70}, {"time": float("nan")}, {"time": "now"}, {"time": True}, {"epoch": 5},
+        {"digest": 7}, {"haproxy": []}, {"pools": 5}, {"pools": {"p": 1}},
+        {"listeners": {"l": wire.Counters(status="OPEN", bytes_in=1 << 70)}},
+        {"listeners": {"l": wire.Counters(status="OPEN", bytes_in="z")}},
+        {"members": {"p": {"m": wire.MemberState(status=None)}}},
+    ],
+)  # fmt: skip
+def test_a_signed_heartbeat_of_wrong_types_is_none(wrong: dict[str, Any]) -> None:
+    good = wire.Heartbeat(
+        amphora_id="00000000-0000-4000-8000-000000000001", sequence=1, time=1.8e9, epoch="e", digest=None
+    )
+    key = b"k" * 32
+    assert wire.unpack(wire.pack(good, key), key) == good
+    assert wire.unpack(wire.pack(dataclasses.replace(good, **wrong), key), key) is None

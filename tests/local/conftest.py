@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from small_cloud import Client, Clock, Cloud, settings_of
 
-from colonnade.local import setup
+from colonnade.local import host_routes, setup
+from colonnade.local.host_routes import Routes
 from colonnade.store import local_tables
 from colonnade.store.store import Store
 
@@ -27,13 +28,13 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def build(template: Path, tmp_path: Path) -> Iterator[Callable[..., Cloud]]:
-    """Makes clouds on one copy of the template; keywords are options of [api_settings]."""
+    """Makes clouds on one copy of the template; keywords are options of [api_settings], or ``reached``."""
     state = tmp_path / "state"
     shutil.copytree(template, state)
     made: list[Cloud] = []
 
-    def make(clock: Any = None, **api: Any) -> Cloud:
-        made.append(Cloud(settings_of(state, **api), clock))
+    def make(clock: Any = None, reached: Routes = host_routes.nothing, **api: Any) -> Cloud:
+        made.append(Cloud(settings_of(state, **api), clock, reached))
         return made[-1]
 
     yield make

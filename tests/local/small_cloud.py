@@ -9,7 +9,9 @@ from typing import Any
 from falcon import testing
 from waitress.server import create_server
 
+from colonnade.local import host_routes
 from colonnade.local.app import make_apps
+from colonnade.local.host_routes import Routes
 from colonnade.local.identity import Identity
 from colonnade.local.network import LocalNetwork
 from colonnade.settings import ApiSettings, Default, Settings
@@ -55,7 +57,7 @@ def settings_of(state: Path, **api: Any) -> Settings:
 class Cloud:
     """One installation's small cloud."""
 
-    def __init__(self, settings: Settings, clock: Any = None) -> None:
+    def __init__(self, settings: Settings, clock: Any = None, reached: Routes = host_routes.nothing) -> None:
         self.settings = settings
         self.clock = clock or Clock()
         self.bell = Bell()
@@ -64,7 +66,7 @@ class Cloud:
         self.network = LocalNetwork(self.store, self.clock)
         self.apps = make_apps(
             settings=settings, store=self.store, network=self.network, doorbell=self.bell, clock=self.clock,
-            identity=self.identity,
+            identity=self.identity, reached=reached,
         )  # fmt: skip
 
     def __call__(self, environ: Json, start_response: Any) -> Any:
@@ -106,8 +108,9 @@ class Client:
         sent = {"X-Auth-Token": self.token} if self.token else {}
         sent |= {k.replace("_", "-"): v for k, v in headers.items()}
         found = self._http.simulate_request(
-            method, path, query_string=query, json=body, headers=sent, remote_addr="127.0.0.1"
-        )
+            method, path, query_string=query, json=body, headers=sent, remote_addr="127.0.0.1",
+            host=sent.pop("Host", testing.helpers.DEFAULT_HOST),
+        )  # fmt: skip
         assert found.status_code == status, f"{method} {path}: {found.status_code} {found.text}"
         return found
 

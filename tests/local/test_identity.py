@@ -224,11 +224,22 @@ def test_role_assignments(admin: Client) -> None:
 def test_noauth_takes_requests_without_a_token_on_loopback_only(build: Callable[..., Cloud]) -> None:
     cloud = build(auth_strategy="noauth")
     for token in (None, "notused"):
-        assert Client(cloud, token).get("/network/v2.0/networks?name=private")["networks"]
-        assert cloud.identity.admit(token, "::1").is_admin
+        assert Client(cloud, token).get("/network/v2.0/networks?name=private", Host="127.0.0.1")["networks"]
+        assert cloud.identity.admit(token, {"REMOTE_ADDR": "::1"}).is_admin
         with pytest.raises(Unauthorized):
-            cloud.identity.admit(token, "192.0.2.1")
+            cloud.identity.admit(token, {"REMOTE_ADDR": "192.0.2.1"})
     Client(cloud, "wrong").get("/network/v2.0/networks", 401)
+
+
+def test_noauth_takes_nothing_that_a_foreign_web_page_sends(build: Callable[..., Cloud]) -> None:
+    anyone = Client(build(auth_strategy="noauth"), None)
+    for host in ("evil.example", "evil.example:9876", "127.0.0.1.evil.example", "[::2]:9876", "[::1", "0.0.0.0"):
+        anyone.get("/network/v2.0/networks", 401, Host=host)
+    for origin in ("https://evil.example", "null", "http://localhost.evil.example"):
+        anyone.get("/network/v2.0/networks", 401, Host="127.0.0.1:9876", Origin=origin)
+    for host in ("127.0.0.1:9876", "localhost:9876", "LOCALHOST", "[::1]:9876", "127.8.9.1"):
+        anyone.get("/network/v2.0/networks", 200, Host=host)
+    anyone.get("/network/v2.0/networks", 200, Host="localhost:9876", Origin="http://localhost:8080")
 
 
 def test_without_noauth_a_token_is_needed(cloud: Cloud) -> None:

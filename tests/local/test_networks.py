@@ -1,5 +1,7 @@
 """Networks and subnets: what may be made, who sees it, when it may go."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,6 +9,7 @@ from small_cloud import Client, Cloud
 from sqlalchemy import insert, select
 
 from colonnade.clock import utc
+from colonnade.local import host_routes
 from colonnade.local.network import fabric
 from colonnade.model import LoadBalancer
 from colonnade.store.rows import to_row
@@ -163,6 +166,35 @@ def test_no_two_subnets_overlap(admin: Client, demo: Client) -> None:
     assert "private-subnet" in demo.make("subnet", 409, network_id=mine, cidr="10.64.128.0/17")["message"]
     admin.make("subnet", 409, network_id=hidden, cidr="10.0.0.0/8")
     demo.make("subnet", network_id=mine, cidr="10.8.0.0/16")
+
+
+def test_only_an_admin_takes_public_or_very_large_ranges(admin: Client, demo: Client) -> None:
+    mine = demo.make("network", name="mine")["id"]
+    for cidr in ("93.184.216.0/24", "9.9.9.0/24", "2a00:1450::/64", "10.128.0.0/9", "fd00::/40"):
+        assert demo.make("subnet", 403, network_id=mine, cidr=cidr)["type"] == "PolicyNotAuthorized"
+    for cidr in ("192.0.2.0/24", "172.16.0.0/16", "fd00:7::/64", "2001:db8::/64"):
+        demo.make("subnet", network_id=mine, cidr=cidr)
+    theirs = admin.make("network", name="theirs")["id"]
+    for cidr in ("93.184.216.0/24", "10.128.0.0/9"):
+        admin.make("subnet", network_id=theirs, cidr=cidr)
+
+
+def test_a_subnet_does_not_take_what_the_host_reaches(build: Callable[..., Cloud], tmp_path: Path) -> None:
+    (tmp_path / "route").write_text(
+        "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n"
+        "eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n"
+        "eth0\t0000070A\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n"
+        "cln3up\t0000080A\t0200C612\t0003\t0\t0\t0\t0000FFFF\t0\t0\t0\n"
+    )
+    (tmp_path / "ipv6_route").write_text(
+        f"fd00{'0' * 28} 40 {'0' * 32} 00 {'0' * 32} 00000100 00000001 00000000 00000001     eth0\n"
+    )
+    admin = build(reached=host_routes.reader(3, tmp_path)).client("admin")
+    network = admin.make("network", name="n")["id"]
+    for cidr in ("10.7.3.0/24", "10.6.0.0/15", "fd00::/80"):
+        assert "this host reaches elsewhere" in admin.make("subnet", 400, network_id=network, cidr=cidr)["message"]
+    for cidr in ("10.8.0.0/16", "10.9.0.0/16", "fd00:1::/64"):
+        admin.make("subnet", network_id=network, cidr=cidr)
 
 
 def test_changes(admin: Client) -> None:

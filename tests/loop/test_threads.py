@@ -77,7 +77,8 @@ def test_workers_and_writers_at_once_lose_nothing() -> None:
                     case 2:
                         world.failover(lb)
                     case 3:
-                        world.drop(lb, Listener, (world.tree(lb).listeners or world.tree(lbs[0]).listeners)[0].id)
+                        for listener in world.tree(lb).listeners[:1]:
+                            world.drop(lb, Listener, listener.id)
 
         with running(world.worker(seed=1), world.worker(seed=2)):
             world.cloud.trouble = watch

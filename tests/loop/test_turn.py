@@ -7,7 +7,7 @@ import pytest
 from colonnade.drivers.fake import FakeFabric
 from colonnade.errors import Broken, Later
 from colonnade.model import HealthMonitor, Listener, Member, Pool
-from colonnade.store import events, tables, work
+from colonnade.store import events, query, tables, work
 from colonnade.types import MonitorType, ProvisioningStatus
 from tests.loop.world import World, with_settings
 
@@ -511,22 +511,25 @@ def test_a_fabric_that_cannot_be_pushed_is_tried_again(world: World) -> None:
     assert world.cloud.bridges == {"n1"}
 
 
-def test_a_removed_amphora_leaves_its_counts_to_the_listener(world: World) -> None:
+def test_removed_amphorae_leave_their_counts_to_the_listener_in_one_row(world: World) -> None:
     lb, worker = world.create(), world.worker()
     worker.turn(lb)
-    tree = world.tree(lb)
-    with world.store.write() as conn:
-        conn.execute(
-            tables.listener_statistics.insert().values(
-                listener_id=tree.listeners[0].id, amphora_id=tree.amphorae[0].id, loadbalancer_id=lb, epoch="e",
-                active_connections=7, last_bytes_in=100,
-            )
-        )  # fmt: skip
-    world.failover(lb)
-    worker.turn(lb)
+    for counted in (100, 20):
+        tree = world.tree(lb)
+        with world.store.write() as conn:
+            conn.execute(
+                tables.listener_statistics.insert().values(
+                    listener_id=tree.listeners[0].id, amphora_id=tree.amphorae[0].id, loadbalancer_id=lb, epoch="e",
+                    active_connections=7, base_bytes_in=1, last_bytes_in=counted,
+                )
+            )  # fmt: skip
+        world.failover(lb)
+        worker.turn(lb)
     with world.store.read() as conn:
         row = conn.execute(tables.listener_statistics.select()).one()
-    assert (row.active_connections, row.last_bytes_in) == (0, 100)
+        sums = query.load_balancer_statistics(conn, lb)
+    assert (row.amphora_id, row.active_connections) == ("", 0)
+    assert sums["bytes_in"] == 122
 
 
 def test_work_without_a_load_balancer_is_forgotten(world: World) -> None:

@@ -31,6 +31,7 @@ def test_the_printed_configuration_can_be_read_again(tmp_path: Path) -> None:
     [
         ("[api_settings]\nbind_port = 99999\n", "bind_port"),
         ("[api_settings]\nauth_strategy = guess\n", "auth_strategy"),
+        ("[api_settings]\nauth_strategy = noauth\nbind_host = 0.0.0.0\n", "auth_strategy"),
         ("[controller_worker]\nlease_s = soon\n", "lease_s"),
         ("[DEFAULT]\ndebug = perhaps\n", "debug"),
     ],

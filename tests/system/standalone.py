@@ -1,5 +1,6 @@
 """A running stand-alone installation, as its user sees it: ./try, HTTP, the stock client, the kernel."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -25,6 +26,16 @@ ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ("agent", "api", "worker", "health-manager", "housekeeping")
 PARTS = ("loadbalancer", "listener", "pool", "member", "healthmonitor")
 Json = dict[str, Any]
+_BELONGS = (  # table, column, tables that have what it names
+    ("tag", "object_id", "load_balancer listener pool member health_monitor"),
+    ("listener_statistics", "listener_id", "listener"),
+    ("member", "pool_id", "pool"),
+    ("health_monitor", "pool_id", "pool"),
+    ("listener", "default_pool_id", "pool"),
+    ("local_address", "owner_id", "local_port local_floating_ip local_subnet"),
+    ("local_port", "network_id", "local_network"),
+    ("local_floating_ip", "port_id", "local_port"),
+)
 
 
 def run(*words: str, check: bool = True, **more: Any) -> "subprocess.CompletedProcess[str]":
@@ -285,16 +296,50 @@ class Standalone:
         found += [f"process {p} of {owner}" for p, owner in self.haproxies().items() if owner not in amphorae]
         kept = self.amphorae_on_disk()
         found += [f"directory of {a}" for a in kept.values() if a not in amphorae]
-        folders = Path("/run/colonnade", self.tag).glob("[0-9]*")
-        found += [f"directory {f}" for f in folders if f.name not in kept]
+        found += self._stray_files(kept)
         ports = admin.get("/network/v2.0/ports")
         for port in ports:
             named = port["name"].startswith("octavia-lb-")
             if named and port["device_id"] not in lbs.keys() | amphorae and not self._owned(port, lbs, amphorae):
                 found.append(f"port {port['name']}")
+        plugged = {p["id"] for p in ports if p["device_id"] in amphorae}
+        found += self._stray_in_kernel(plugged, admin.get("/network/v2.0/floatingips"))
         found += self._stray_rows(set(lbs), amphorae)
         found += [f"load balancer {i} is {lb['provisioning_status']}: {lb.get('reason')}" for i, lb in lbs.items()
                   if lb["provisioning_status"] != "ACTIVE"]  # fmt: skip
+        return found
+
+    def _stray_files(self, kept: dict[str, str]) -> list[str]:
+        """What is in /run beside a directory for each amphora, with one socket for each HAProxy that lives."""
+        folders = [f for f in Path("/run/colonnade", self.tag).iterdir() if f.name != "lock"]
+        found = [f"directory {f}" for f in folders if f.name not in kept]
+        owners = list(self.haproxies().values())
+        for folder in folders:
+            number = owners.count(kept.get(folder.name, ""))
+            sockets = len(list(folder.glob("own/s*")))
+            found += [f"{sockets} sockets of {number} processes in {folder}"] if sockets != number else []
+            found += [f"file {f}" for f in folder.glob("*.new")]
+        return found
+
+    def _stray_in_kernel(self, plugged: set[str], fips: list[Json]) -> list[str]:
+        """Interfaces that are no amphora's, floating IPs that no port has, processes that nobody knows."""
+        fabric = f"cln-{self.tag}-fabric"
+        links = json.loads(run("ip", "-n", fabric, "-json", "link").stdout)
+        there = {link["ifname"] for link in links if link["ifname"].startswith("p")}
+        wanted = {"p" + port.replace("-", "")[:13] for port in plugged}
+        found = [f"interface {name}" for name in there - wanted] + [f"no interface {name}" for name in wanted - there]
+        held = {f["floating_ip_address"]: f["fixed_ip_address"] for f in fips if f["port_id"]}
+        rules = run("ip", "netns", "exec", fabric, "nft", "-j", "list", "map", "inet", "colonnade", "floating4").stdout
+        (made,) = (o["map"] for o in json.loads(rules)["nftables"] if "map" in o)
+        translated = dict(made.get("elem", []))
+        if translated != held:
+            found.append(f"floating IPs {translated}, wanted {held}")
+        first, known = 1000000 + int(self.setting("slot")) * 10000, self.haproxies()
+        for proc in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(FileNotFoundError):
+                uid, pid = proc.stat().st_uid, int(proc.name)
+                if first <= uid < first + 9990 and pid not in known and supervisor.started(pid):
+                    found.append(f"process {pid} of uid {uid}")
         return found
 
     @staticmethod
@@ -312,8 +357,12 @@ class Standalone:
                 found += [f"row of {table} for {r[0]}" for r in rows if r[0] not in lbs]
             rows = db.execute("SELECT subject FROM work WHERE subject <> 'fabric'")
             found += [f"work for {r[0]}" for r in rows if r[0] not in lbs]
-            rows = db.execute("SELECT amphora_id FROM listener_statistics")
+            rows = db.execute("SELECT amphora_id FROM listener_statistics WHERE amphora_id <> ''")
             found += [f"statistics of amphora {r[0]}" for r in rows if r[0] not in amphorae]
+            for table, column, of in _BELONGS:
+                known = " UNION ".join(f"SELECT id FROM {o}" for o in of.split())  # noqa: S608 - names are ours
+                rows = db.execute(f"SELECT {column} FROM {table} WHERE {column} NOT IN ({known})")  # noqa: S608
+                found += [f"row of {table} for {column} {r[0]}" for r in rows if r[0]]
         finally:
             db.close()
         return found
@@ -379,9 +428,9 @@ class WebServer:
         self._server.server_close()
 
 
-def fetch(address: str, path: str = "/", timeout: float = 3) -> str | None:
+def fetch(address: str, path: str = "/", timeout: float = 3, port: int = 80) -> str | None:
     """The body behind http://address/, None when there is no good answer."""
-    conn = http.client.HTTPConnection(address, 80, timeout=timeout)
+    conn = http.client.HTTPConnection(address, port, timeout=timeout)
     try:
         conn.request("GET", path)
         reply = conn.getresponse()
@@ -392,9 +441,9 @@ def fetch(address: str, path: str = "/", timeout: float = 3) -> str | None:
         conn.close()
 
 
-def bodies(address: str, times: int = 10) -> set[str | None]:
+def bodies(address: str, times: int = 10, port: int = 80) -> set[str | None]:
     """The different bodies of several requests."""
-    return {fetch(address) for _ in range(times)}
+    return {fetch(address, port=port) for _ in range(times)}
 
 
 @contextmanager

@@ -1,0 +1,39 @@
+"""How much one load balancer may hold: what its amphora tells of itself every few seconds must fit one datagram, and no
+project's load balancer may keep the host from all others."""
+
+from collections import Counter
+
+from colonnade.api.trees import staying
+from colonnade.errors import Conflict
+from colonnade.model import Tree
+
+MOST = 2200  # measured: some 28 bytes of a heartbeat for each server, 145 for each listener, of 65507
+LISTENER = 6
+
+
+def check(before: Tree | None, after: Tree) -> None:
+    """409 when the load balancer would grow beyond what it may hold; one that is larger already may shrink."""
+    taken = size(after)
+    if taken > MOST and (before is None or taken > size(before)):
+        refuse(taken)
+
+
+def check_count(members: int) -> None:
+    """The same for so many members, before any work is put into them."""
+    if members > MOST:
+        refuse(members)
+
+
+def refuse(taken: int) -> None:
+    """Raise Conflict with the rule."""
+    raise Conflict(
+        f"A load balancer has {MOST} places here, and this one would take {taken}: each listener takes {LISTENER}, "
+        "each member one for each listener that its pool serves. Share them out among several load balancers."
+    )
+
+
+def size(tree: Tree) -> int:
+    """The places that it takes."""
+    listeners = staying(tree.listeners)
+    uses = Counter(v.default_pool_id for v in listeners)
+    return LISTENER * len(listeners) + sum(max(1, uses[m.pool_id]) for m in staying(tree.members))
