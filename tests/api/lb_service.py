@@ -81,9 +81,9 @@ class Service:
         self.wsgi = Prefixes({"/load-balancer": alone}, alone)
         self.client = falcon.testing.TestClient(self.wsgi)
 
-    def policy(self, **settings: Any) -> None:
-        """The application anew, with other files."""
-        self.settings = dataclasses.replace(self.settings, **settings)
+    def configured_by(self, files: tuple[str, ...]) -> None:
+        """The application anew, with policy files beside these."""
+        self.settings = dataclasses.replace(self.settings, files=files)
         self.reset()
 
     def send(self, method: str, path: str, document: Any = None, *, by: str | None = "alice", **more: Any) -> Any:

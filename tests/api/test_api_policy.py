@@ -2,13 +2,13 @@
 
 import os
 import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from lb_service import Service, Ticking, nobody_has
 from sqlalchemy import insert
-from waitress.server import create_server
 
 from colonnade.api import access, policies
 from colonnade.clock import utc
@@ -225,16 +225,23 @@ def test_rules_that_look_at_more_than_roles_are_not_answered_for_others(beside: 
 def test_a_rule_may_ask_a_server_and_asks_it_each_time(beside: Settings, tmp_path: Path) -> None:
     answers = [b"True", b"False", b"True"]
 
-    def server(environ: Any, start_response: Any) -> list[bytes]:
-        start_response("200 OK", [("Content-Type", "text/plain")])
-        return [answers.pop(0)]
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(answers.pop(0))
 
-    served = create_server(server, host="127.0.0.1", port=0, threads=1)
-    threading.Thread(target=served.run, daemon=True).start()
-    (tmp_path / "policy.yaml").write_text(f'"load-balancer:read": "http://127.0.0.1:{served.effective_port}/ask"')
+        def log_message(self, *_args: Any) -> None:
+            """Keep quiet."""
+
+    served = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=served.serve_forever, daemon=True).start()
+    (tmp_path / "policy.yaml").write_text(f'"load-balancer:read": "http://127.0.0.1:{served.server_port}/ask"')
     rules = access.Policy(beside, Ticking())
     assert [access.allows("pool:get_one", someone(rules, "member"), "p") for _ in range(3)] == [True, False, True]
-    served.close()
+    served.shutdown()
+    served.server_close()
 
 
 def test_the_shipped_files_say_nothing_that_is_so_anyway() -> None:
@@ -259,7 +266,7 @@ def test_the_sample_with_its_comments_taken_off_is_the_defaults(tmp_path: Path) 
 def test_a_policy_file_counts_for_requests(service: Service, beside: Settings, tmp_path: Path) -> None:
     lb = service.load_balancer()
     (tmp_path / "policy.yaml").write_text('"os_load-balancer_api:loadbalancer:get_one": "role:admin"\n')
-    service.policy(files=beside.files)
+    service.configured_by(beside.files)
     service.get(f"loadbalancers/{lb['id']}", expect=403)
     service.get(f"loadbalancers/{lb['id']}", by="admin")
     service.get("loadbalancers")
