@@ -75,6 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     events.add_argument("loadbalancer", help="name or id")
     config = add("config", _config, "print every option with its value, default and help")
     config.add_argument("--markdown", action="store_true", help="the reference page, from the defaults")
+    policy = add("policy", _policy, "who may do what: the rules in force, a file to begin with, the reference page")
+    policy.add_argument("action", choices=["list", "sample", "markdown"])
     add("facts", _facts, None)  # what the supervisor needs of the settings, as JSON
     add("prepare", _prepare, None)  # before the programs: tables, secrets, the small cloud's first contents
     add("demo", _demo, None)  # two web servers in namespaces of their own, until stopped (root)
@@ -259,6 +261,13 @@ def _config(args: argparse.Namespace) -> int:
     from colonnade.settings import Settings
 
     print(report.markdown(Settings()) if args.markdown else report.configuration(_settings(args)), end="")
+    return 0
+
+
+def _policy(args: argparse.Namespace) -> int:
+    from colonnade import report
+
+    print(report.policy(_settings(args), args.action), end="")
     return 0
 
 

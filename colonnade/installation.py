@@ -355,6 +355,15 @@ def _write_settings(state: Path, place: Place, args: argparse.Namespace) -> None
         extra.touch(mode=0o640)
         extra.write_text(text)
         shutil.chown(extra, "root", supervisor.USER)
+        _copy_policy(state, args.config)
+
+
+def _copy_policy(state: Path, config: Path) -> None:
+    """The rules that stand beside the user's settings: the programs may not read there. Without any, ours stay."""
+    policy = settings.load([str(config)]).oslo_policy.policy_file
+    if (config.parent / policy).is_file() and Path(policy).name == policy:
+        shutil.copyfile(config.parent / policy, state / "etc" / policy)
+        (state / "etc" / policy).chmod(0o644)
 
 
 def _config_files(state: Path) -> list[str]:
@@ -423,7 +432,11 @@ def _give_clouds(state: Path) -> None:
 
 
 def _print_usage(state: Path) -> None:
-    noauth = settings.load(_config_files(state)).api_settings.auth_strategy == "noauth"
+    strategy = settings.load(_config_files(state)).api_settings.auth_strategy
+    if strategy == "keystone":
+        print(f"\nUsers are your Keystone's. Its catalogue must name this API. Logs: {state}/log/.")
+        return
+    noauth = strategy == "noauth"
     print(f"""
   export OS_CLIENT_CONFIG_FILE={state}/clouds.yaml OS_CLOUD=colonnade PATH={state}/bin:$PATH
 

@@ -7,6 +7,7 @@ Values are plain: addresses are normalised text, times naive UTC, lists tuples, 
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Protocol
 
 from colonnade.types import (
     Algorithm,
@@ -241,6 +242,14 @@ class Amphora:
     digest: Hidden[Text | None] = None  # of the bundle it ran when the loop last looked
 
 
+class Rules(Protocol):
+    """The policy in force."""
+
+    def allow(self, target: str, caller: "Caller", project_id: str | None) -> bool:
+        """Whether the caller may do this to an object of this project."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Quota:
     """How many objects a project may have, by kind. None: as many as the operator's settings say."""
@@ -308,6 +317,10 @@ class Caller:
     user_id: str
     project_id: str | None
     roles: frozenset[str] = frozenset()  # keystone's default roles: admin implies member implies reader
+    system_scope: str | None = None  # "all": the token is of the whole cloud
+    domain_id: str | None = None  # the token is of a domain
+    trusted: bool = False  # an administrator whatever the roles: requests without a token, where those are taken
+    rules: Rules | None = field(default=None, compare=False, repr=False)  # what the roles mean; None: nothing
 
     @property
     def is_admin(self) -> bool:

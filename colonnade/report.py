@@ -4,13 +4,14 @@ import dataclasses
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import func, or_, select
 from sqlalchemy.exc import OperationalError
 
 from colonnade import supervisor
-from colonnade.settings import Settings
+from colonnade.clock import SystemClock
+from colonnade.settings import Settings, sections
 from colonnade.store import tables
 from colonnade.store.store import Store
 
@@ -129,8 +130,21 @@ def markdown(settings: Settings) -> str:
     return "".join(out)
 
 
+def policy(settings: Settings, what: Literal["list", "sample", "markdown"]) -> str:
+    """The rules in force as a policy file; one in which all defaults stand as comments; docs/policies.md."""
+    from colonnade.api import access, policies  # oslo.policy is not for the other reports to pay for
+
+    match what:
+        case "sample":
+            return policies.sample()
+        case "markdown":
+            return policies.markdown()
+    rules = access.Policy(settings, SystemClock()).effective()
+    return "".join(f'"{name}": "{rule}"\n' for name, rule in sorted(rules.items()))
+
+
 def _options(settings: Settings) -> Iterator[tuple[str, list[tuple["dataclasses.Field[Any]", Any]]]]:
-    for section in dataclasses.fields(settings):
+    for section in sections():
         values = getattr(settings, section.name)
         name = "DEFAULT" if section.name == "default" else section.name
         yield name, [(f, getattr(values, f.name)) for f in dataclasses.fields(values)]

@@ -45,8 +45,9 @@ class ApiSettings:
     auth_strategy: str = _option(
         "builtin",
         "builtin: tokens of the built-in identity. noauth: also take requests without a token, as admin, on loopback "
-        "addresses only.",
-        choices=["builtin", "noauth"],
+        "addresses only. keystone: tokens of the Keystone that [keystone_authtoken] names (keystonemiddleware's "
+        "options); no identity of our own is served.",
+        choices=["builtin", "noauth", "keystone"],
     )
     pagination_max_limit: int = _option(1000, "Most items on one page of a list.", min=1)
     api_base_uri: str = _option("", "Base of links in replies; empty: from the request.")
@@ -55,6 +56,22 @@ class ApiSettings:
     healthcheck_enabled: bool = _option(True, "Whether GET /healthcheck is answered.")
     default_provider_driver: str = _option("amphora", "Provider of load balancers that name none.")
     token_lifetime_s: int = _option(86400, "Seconds a token of the built-in identity is good for.", min=60)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OsloPolicy:
+    """[oslo_policy]"""
+
+    policy_file: str = _option(
+        "policy.yaml",
+        "Rules of your own (docs/policies.md); relative to the configuration file's place. Read again when changed.",
+    )
+    policy_dirs: tuple[str, ...] = _option(
+        ("policy.d",), "Directories of more such files, read after it in alphabetical order; relative likewise."
+    )
+    enforce_new_defaults: bool = _option(
+        True, "Whether roles that the defaults before 2025.1 took (load-balancer_*) are not enough any more."
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,6 +184,7 @@ class Settings:
     default: Default = field(default_factory=Default)
     database: Database = field(default_factory=Database)
     api_settings: ApiSettings = field(default_factory=ApiSettings)
+    oslo_policy: OsloPolicy = field(default_factory=OsloPolicy)
     controller_worker: ControllerWorker = field(default_factory=ControllerWorker)
     health_manager: HealthManager = field(default_factory=HealthManager)
     house_keeping: HouseKeeping = field(default_factory=HouseKeeping)
@@ -175,6 +193,7 @@ class Settings:
     haproxy_amphora: HaproxyAmphora = field(default_factory=HaproxyAmphora)
     agent: Agent = field(default_factory=Agent)
     local: Local = field(default_factory=Local)
+    files: tuple[str, ...] = field(default=(), compare=False)  # where from, for libraries with options of their own
 
     @property
     def state(self) -> Path:
@@ -198,6 +217,11 @@ class Settings:
         return tuple(self.health_manager.controller_ip_port_list) or (own,)
 
 
+def sections() -> "list[dataclasses.Field[Any]]":
+    """The fields of ``Settings`` that are sections of the file."""
+    return [f for f in dataclasses.fields(Settings) if f.default_factory is not dataclasses.MISSING]
+
+
 class WrongSetting(Exception):
     """An option has a value it may not have; the text names section, option and value."""
 
@@ -205,12 +229,13 @@ class WrongSetting(Exception):
 def load(files: list[str]) -> Settings:
     """Settings from these files, later ones winning; defaults for the rest. Raises WrongSetting."""
     conf = cfg.ConfigOpts()
-    sections = {f.name: _section_type(f) for f in dataclasses.fields(Settings)}
-    for name, section in sections.items():
+    types = {f.name: _section_type(f) for f in sections()}
+    for name, section in types.items():
         conf.register_opts([_opt(f) for f in dataclasses.fields(section)], None if name == "default" else name)
     try:
         conf([], project="colonnade", default_config_files=files, default_config_dirs=[])
-        found = Settings(**{name: _read(conf if name == "default" else conf[name], t) for name, t in sections.items()})
+        read = {name: _read(conf if name == "default" else conf[name], t) for name, t in types.items()}
+        found = Settings(**read, files=tuple(files))
     except (cfg.ConfigFileValueError, cfg.ConfigFileParseError, cfg.ConfigFilesNotFoundError, ValueError) as e:
         raise WrongSetting(re.sub(r"from LocationInfo\(.*detail='([^']*)'\)", r"in \1", str(e))) from e
     api = found.api_settings

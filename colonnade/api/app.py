@@ -20,6 +20,7 @@ from colonnade.api import (
     transport,
     versions,
 )
+from colonnade.api.access import Policy
 from colonnade.api.graph import Makers
 from colonnade.api.l7policies import L7Policies
 from colonnade.api.l7rules import L7Rules
@@ -36,6 +37,8 @@ from colonnade.store.store import Store
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
+    from colonnade.drivers.keystone import Keystone
+
 log = logging.getLogger(__name__)
 
 _TREES = ("/v2/lbaas", "/v2.0/lbaas", "/v2", "/v2.0")
@@ -50,31 +53,41 @@ def make_wsgi(
     from colonnade.local.compute import Host
     from colonnade.local.identity import Identity
 
-    identity = Identity(settings, store, clock)
+    keystone = _keystone(settings, clock)
+    identity = None if keystone else Identity(settings, store, clock)
     parts: dict[str, Any] = {
         "settings": settings, "store": store, "network": network, "doorbell": doorbell, "clock": clock,
+        "identity": identity, "keystone": keystone,
     }  # fmt: skip
-    apps: dict[str, WSGIApplication] = dict(
-        local.make_apps(**parts, identity=identity, reached=host_routes.reader(settings.agent.slot))
-    )
-    root = make_lb_app(**parts, identity=identity, supplies=Host())
+    apps: dict[str, WSGIApplication] = dict(local.make_apps(**parts, reached=host_routes.reader(settings.agent.slot)))
+    root = make_lb_app(**parts, supplies=Host())
     return Prefixes({**apps, "/load-balancer": root}, root)
+
+
+def _keystone(settings: Settings, clock: Clock) -> "Keystone | None":
+    if settings.api_settings.auth_strategy != "keystone":
+        return None
+    from colonnade.drivers.keystone import Keystone  # 18 MB that nobody else pays for
+
+    return Keystone(settings, clock)
 
 
 def make_lb_app(
     *, settings: Settings, store: Store, network: Network, doorbell: Doorbell, clock: Clock,
-    identity: transport.Identity, supplies: Supplies,
+    supplies: Supplies, identity: transport.Identity | None, keystone: "Keystone | None" = None,
 ) -> "WSGIApplication":  # fmt: skip
-    """The load-balancing API alone."""
+    """The load-balancing API alone, for tokens of one of the two."""
     api = Api(settings=settings, store=store, network=network, doorbell=doorbell, clock=clock, supplies=supplies)
     noauth = settings.api_settings.auth_strategy == "noauth"
-    app: falcon.App[Any, Any] = falcon.App(middleware=[transport.Gate(identity, noauth)])
+    admit = transport.by_keystone(keystone) if keystone else transport.by_token(identity, noauth=noauth)
+    app: falcon.App[Any, Any] = falcon.App(middleware=[transport.Gate(admit, Policy(settings, clock))])
     app.req_options.strip_url_path_trailing_slash = True
     app.resp_options.default_media_type = falcon.MEDIA_JSON
     transport.add_error_handlers(app)
     for path, resource in _routes(api):
         app.add_route(path, resource)
-    return without_suffix(app)
+    served = without_suffix(app)
+    return keystone.before(served, transport.is_open) if keystone else served
 
 
 def _routes(api: Api) -> Iterable[tuple[str, Any]]:

@@ -43,6 +43,8 @@ class LoadBalancers(Kind[LoadBalancer]):
         if not project_id:
             raise Invalid("Missing project ID in request where one is required. Give project_id.")
         access.check("loadbalancer:post", who, project_id)
+        if "vip_sg_ids" in given:
+            access.check("loadbalancer:post:vip_sg_ids", who, project_id)
         below = graph.read(given)
         choice = self._choice(given)
         wish = choice.wish
@@ -73,6 +75,9 @@ class LoadBalancers(Kind[LoadBalancer]):
         except BaseException:
             self._release(place)
             raise
+
+    def change_targets(self, given: Json) -> tuple[str, ...]:
+        return ("loadbalancer:put", "loadbalancer:put:vip_sg_ids") if "vip_sg_ids" in given else ("loadbalancer:put",)
 
     def _release(self, place: vip.Vip) -> None:
         if place.vip_owned:

@@ -74,6 +74,10 @@ class Kind(ABC, Generic[R]):
         """The reply to a write."""
         return replies.of_tree(tree, trees.find(tree, self.cls, object_id))
 
+    def change_targets(self, given: Json) -> tuple[str, ...]:
+        """What a caller must be allowed to give these fields of an existing object."""
+        return (f"{self.policy}:put",)
+
     def owned(self, object_id: str, target: str, who: Caller) -> str:
         """The load balancer of an object that the caller may do ``target`` to. Raises NotFound, Forbidden."""
         found = None
@@ -164,7 +168,8 @@ class Item:
     def on_put(self, req: falcon.Request, resp: falcon.Response, object_id: str) -> None:
         document = read_body(req, self.api.settings.api_settings.max_request_body_size)
         given = self.kind.body.change(document)
-        lb_id = self.kind.owned(object_id, f"{self.kind.policy}:put", caller(req))
+        for target in self.kind.change_targets(given):
+            lb_id = self.kind.owned(object_id, target, caller(req))
         answer(resp, updated(self.api, self.kind, lb_id, object_id, given))
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, object_id: str) -> None:

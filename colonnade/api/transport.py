@@ -5,8 +5,8 @@ import json
 import logging
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import falcon
 import orjson
@@ -14,8 +14,11 @@ from sqlalchemy import exc
 
 from colonnade import loopback
 from colonnade.errors import ApiError, Busy, Invalid, NotFound, Unauthorized
-from colonnade.model import Caller
+from colonnade.model import Caller, Rules
 from colonnade.types import Json
+
+if TYPE_CHECKING:
+    from colonnade.drivers.keystone import Keystone
 
 log = logging.getLogger(__name__)
 
@@ -43,27 +46,45 @@ class ParentNotFound(NotFound):
 class Gate:
     """Falcon middleware: gives each request its id, and lets in who may come in."""
 
-    identity: Identity
-    noauth: bool
+    admit: Callable[[falcon.Request], Caller]  # raises Unauthorized
+    rules: Rules
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Raises Unauthorized, or 406."""
         req.context.id = f"req-{uuid.uuid4()}"
         resp.set_header("x-openstack-request-id", req.context.id)
-        if req.path in OPEN_PATHS or req.method == "OPTIONS":
+        if is_open(req.path) or req.method == "OPTIONS":
             return
-        req.context.caller = self._caller(req)
+        req.context.caller = replace(self.admit(req), rules=self.rules)
         accept = req.get_header("Accept")
         if accept and not any(kind in accept for kind in ("*/*", "application/json", "application/*")):
             raise falcon.HTTPNotAcceptable(description="Only application/json is served.")
 
-    def _caller(self, req: falcon.Request) -> Caller:
+
+def is_open(path: str) -> bool:
+    """Whether anybody may read it."""
+    return path in OPEN_PATHS
+
+
+def by_keystone(keystone: "Keystone") -> Callable[[falcon.Request], Caller]:
+    """Callers as keystonemiddleware in front of us found them."""
+    return lambda req: keystone.caller(req.env)
+
+
+def by_token(identity: Identity | None, *, noauth: bool) -> Callable[[falcon.Request], Caller]:
+    """Callers by the built-in identity's tokens; with ``noauth`` an administrator without one, from this machine."""
+
+    def admit(req: falcon.Request) -> Caller:
+        if identity is None:
+            raise Unauthorized("Nobody can log in here.")
         token = req.get_header("X-Auth-Token")
         if token and token != "notused":  # noqa: S105 - what keystoneauth's auth_type "none" sends
-            return self.identity.authenticate(token)
-        if self.noauth and loopback.is_own(req.env):
-            return self.identity.default_caller()
+            return identity.authenticate(token)
+        if noauth and loopback.is_own(req.env):
+            return replace(identity.default_caller(), trusted=True)
         raise Unauthorized("The request you have made requires authentication.")
+
+    return admit
 
 
 def caller(req: falcon.Request) -> Caller:

@@ -8,9 +8,8 @@ from sqlalchemy import Connection, select
 
 from colonnade.errors import ApiError, Invalid, NotFound, Unsupported
 from colonnade.local import listing, web
-from colonnade.local.identity import Identity
 from colonnade.local.listing import Collection
-from colonnade.local.network import SERVICE_PROJECT
+from colonnade.local.network import service_project
 from colonnade.local.ports import AMPHORA_OWNER
 from colonnade.model import Caller
 from colonnade.store.local_tables import local_address, local_network, local_port
@@ -74,14 +73,14 @@ class Host:
                 raise Unsupported(f"A stand-alone installation has nothing to give for {option}: {_LACKS[option]}.")
 
 
-def routes(store: Store, identity: Identity) -> list[tuple[str, object]]:
+def routes(store: Store) -> list[tuple[str, object]]:
     """Every path of the service."""
     return [
         ("/", web.Document(lambda r: {"versions": [_version(web.root(r))]})),
         ("/v2.1", web.Document(lambda r: {"version": _version(web.root(r))})),
-        ("/v2.1/servers", _Servers(store, identity, detail=False)),
-        ("/v2.1/servers/detail", _Servers(store, identity, detail=True)),
-        ("/v2.1/servers/{server_id}", _Server(store, identity)),
+        ("/v2.1/servers", _Servers(store, detail=False)),
+        ("/v2.1/servers/detail", _Servers(store, detail=True)),
+        ("/v2.1/servers/{server_id}", _Server(store)),
         ("/v2.1/flavors", _Flavors(detail=False)),
         ("/v2.1/flavors/detail", _Flavors(detail=True)),
         ("/v2.1/flavors/{flavor_id}", _Flavor()),
@@ -124,14 +123,12 @@ class _Source:
     """Where servers are read: all amphorae, for admins; nobody else owns one."""
 
     store: Store
-    identity: Identity
 
     def servers(self, caller: Caller, root: str, version: tuple[int, int]) -> list[Json]:
         if not caller.is_admin:
             return []
-        project = self.identity.directory().project_named(SERVICE_PROJECT)
-        project_id = project.id if project else ""
         with self.store.read() as conn:
+            project_id = service_project(conn)
             rows = conn.execute(
                 select(amphora).where(amphora.c.status != AmphoraStatus.DELETED)
                 .order_by(amphora.c.created_at.desc(), amphora.c.id)
@@ -143,8 +140,8 @@ class _Source:
 class _Servers(web.ReadOnly):
     why = _WRITES
 
-    def __init__(self, store: Store, identity: Identity, *, detail: bool) -> None:
-        self._source = _Source(store, identity)
+    def __init__(self, store: Store, *, detail: bool) -> None:
+        self._source = _Source(store)
         self._detail = detail
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -163,8 +160,8 @@ class _Servers(web.ReadOnly):
 class _Server(web.ReadOnly):
     why = _WRITES
 
-    def __init__(self, store: Store, identity: Identity) -> None:
-        self._source = _Source(store, identity)
+    def __init__(self, store: Store) -> None:
+        self._source = _Source(store)
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, server_id: str) -> None:
         """One server; a name is not an id, so it answers 404."""

@@ -1,5 +1,6 @@
 """Who there is: users, projects and what they may do, as one value read from the database."""
 
+import uuid
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, delete, insert, select, update
@@ -7,6 +8,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from colonnade.store.local_tables import (
     local_project,
     local_revoked_token,
+    local_role,
     local_role_assignment,
     local_state,
     local_user,
@@ -27,6 +29,9 @@ class User:
     password: str
     default_project_id: str | None
     enabled: bool
+    email: str | None = None
+    description: str | None = None
+    tokens_from: int = 0  # seconds since the epoch: tokens issued before are worth nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,24 @@ class Project:
     name: str
     description: str
     enabled: bool
+    tokens_from: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What a user can be in a project."""
+
+    id: str
+    name: str
+    description: str | None = None
+
+
+def fixed_id(kind: str, name: str) -> str:
+    """The id of something that every installation has; the same in all of them."""
+    return uuid.uuid5(uuid.NAMESPACE_URL, f"colonnade:{kind}:{name}").hex
+
+
+BUILT_IN = {role.id: role for role in (Role(fixed_id("role", name), name) for name in ROLES)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +71,7 @@ class Directory:
     projects: dict[str, Project] = field(default_factory=dict)  # by id
     assigned: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict)  # (user, project) -> roles, direct
     implied: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict)  # the same with what they imply
+    known_roles: dict[str, Role] = field(default_factory=lambda: BUILT_IN)  # by id; the built-in ones first
     revoked: frozenset[str] = frozenset()  # audit ids of tokens
 
     def user_named(self, name: str) -> User | None:
@@ -64,6 +88,10 @@ class Directory:
         if user is None or project is None or not (user.enabled and project.enabled):
             return frozenset()
         return self.implied.get((user_id, project_id), frozenset())
+
+    def has_administrator(self) -> bool:
+        """Whether anybody who can log in is admin anywhere."""
+        return any("admin" in self.roles(u, p) and self.users[u].password for u, p in self.assigned if u in self.users)
 
     def projects_of(self, user_id: str) -> list[Project]:
         """The projects that the user has a role in, by name."""
@@ -84,10 +112,12 @@ def read(conn: Connection) -> Directory:
         assigned.setdefault((row.user_id, row.project_id), set()).add(row.role)
     return Directory(
         generation=generation(conn),
-        users={r.id: User(r.id, r.name, r.password, r.default_project_id, r.enabled) for r in
-               conn.execute(select(local_user).order_by(local_user.c.name))},
-        projects={r.id: Project(r.id, r.name, r.description, r.enabled) for r in
+        users={r.id: User(r.id, r.name, r.password, r.default_project_id, r.enabled, r.email, r.description,
+                          r.tokens_from or 0) for r in conn.execute(select(local_user).order_by(local_user.c.name))},
+        projects={r.id: Project(r.id, r.name, r.description, r.enabled, r.tokens_from or 0) for r in
                   conn.execute(select(local_project).order_by(local_project.c.name))},
+        known_roles=BUILT_IN | {r.id: Role(r.id, r.name, r.description) for r in
+                                conn.execute(select(local_role).order_by(local_role.c.name))},
         assigned={k: frozenset(v) for k, v in assigned.items()},
         implied={k: frozenset(v).union(*(_IMPLIED.get(r, ()) for r in v)) for k, v in assigned.items()},
         revoked=frozenset(conn.scalars(select(local_revoked_token.c.audit_id))),

@@ -5,13 +5,15 @@ the database changes, which is looked at once a second at most. So a revocation 
 took it and within a second in every other.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection
 
 from colonnade import loopback
 from colonnade.clock import Clock
-from colonnade.errors import Forbidden, Invalid, NotFound, Unauthorized
+from colonnade.errors import Conflict, Forbidden, Invalid, NotFound, Unauthorized
 from colonnade.local import directory, secrets, tokens
 from colonnade.local.directory import Directory, Project, User
 from colonnade.local.passwords import Doorman
@@ -21,6 +23,7 @@ from colonnade.settings import Settings
 from colonnade.store.store import Store
 from colonnade.types import Json
 
+Changed = TypeVar("Changed")
 _LOOK_AGAIN_S = 1.0
 _UNAUTHORIZED = "The request you have made requires authentication."
 
@@ -87,9 +90,11 @@ class Identity:
         if token is None or token.expires_at <= self._clock.now() or token.audit_id in known.revoked:
             return None
         user = known.users.get(token.user_id)
-        if user is None or not user.enabled:
+        if user is None or not user.enabled or token.issued_at < user.tokens_from:
             return None
-        if token.project_id is not None and not known.roles(user.id, token.project_id):
+        if token.project_id is None:
+            return token
+        if not known.roles(user.id, token.project_id) or token.issued_at < known.projects[token.project_id].tokens_from:
             return None
         return token
 
@@ -98,6 +103,21 @@ class Identity:
         with self._store.write() as conn:
             directory.revoke(conn, token.audit_id, token.expires_at, self._clock.now())
         self.directory(fresh=True)
+
+    def change(self, do: Callable[[Connection, float], Changed]) -> Changed:
+        """Change who there is, in one transaction; holds here at once. Raises Conflict, and what ``do`` raises."""
+        with self._store.write() as conn:
+            found = do(conn, self._clock.now())
+            directory.changed(conn)
+            if not directory.read(conn).has_administrator():
+                raise Conflict("Nobody could administer this installation any more: there must be another admin first.")
+        self.directory(fresh=True)
+        return found
+
+    def check_password(self, user: User, password: str) -> None:
+        """Raises Unauthorized, TooManyAttempts."""
+        if not self._doorman.admits(user.name, password, user.password or None):
+            raise Unauthorized(_UNAUTHORIZED)
 
     def login(self, auth: Json) -> Login:
         """A token for the ``auth`` object of POST /v3/auth/tokens. Raises Unauthorized, Invalid, TooManyAttempts."""
@@ -114,10 +134,13 @@ class Identity:
                 raise Unauthorized(_UNAUTHORIZED)
             user = self.directory().users[given.user_id]
             expires_at, methods = given.expires_at, tuple(dict.fromkeys((*given.methods, "token")))
+        project_id = self._scope(auth.get("scope"), user)
+        project = self.directory().projects[project_id] if project_id else None
         token = Token(
             user_id=user.id,
-            project_id=self._scope(auth.get("scope"), user),
-            issued_at=now,
+            project_id=project_id,
+            # What ended earlier tokens ended those of the rest of its second, too; this one comes after it.
+            issued_at=max(now, user.tokens_from, project.tokens_from if project else 0),
             expires_at=expires_at,
             methods=methods,
             audit_id=tokens.fresh_id(),
@@ -136,7 +159,7 @@ class Identity:
         else:
             name = _text(given, "name", "auth.identity.password.user")
             user = known.user_named(name) if _in_default_domain(given, "auth.identity.password.user") else None
-        right = self._doorman.admits(user.name if user else name, password, user.password if user else None)
+        right = self._doorman.admits(user.name if user else name, password, (user.password or None) if user else None)
         if user is None or not right or not user.enabled:
             raise Unauthorized(_UNAUTHORIZED)
         return user

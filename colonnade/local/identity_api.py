@@ -1,14 +1,18 @@
-"""The part of Keystone's API v3 that clients need: tokens, the catalogue, and who there is."""
+"""The part of Keystone's API v3 that clients need: tokens, the catalogue, and who there is.
 
-import uuid
+Administrators change who there is; what else Keystone has (domains, groups, roles in the system) is refused by name.
+"""
+
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import falcon
+from sqlalchemy import Connection
 
-from colonnade.errors import Forbidden, NotFound
-from colonnade.local import directory, listing, web
-from colonnade.local.directory import Directory, Project, User
+from colonnade.errors import Forbidden, Invalid, NotFound
+from colonnade.local import directory, listing, people, web
+from colonnade.local.directory import Directory, Project, Role, User, fixed_id
 from colonnade.local.identity import Identity
 from colonnade.local.listing import Collection
 from colonnade.local.tokens import Token
@@ -28,20 +32,26 @@ _SERVICES = {  # type -> (name, path)
 _DOMAIN = {"id": directory.DEFAULT_DOMAIN, "name": directory.DEFAULT_DOMAIN_NAME}
 OPEN_PATHS = frozenset({"", "/v3", "/v3/auth/tokens"})  # POST tokens has no token yet; the others ask for one
 
+_ELSEWHERE = (
+    "projects/{item_id}/groups/{group_id}/roles/{role_id}",
+    "domains/{item_id}/users/{user_id}/roles/{role_id}",
+    "domains/{item_id}/groups/{group_id}/roles/{role_id}",
+    "system/users/{user_id}/roles/{role_id}",
+    "system/groups/{group_id}/roles/{role_id}",
+    "OS-INHERIT/projects/{project_id}/users/{user_id}/roles/{role_id}/inherited_to_projects",
+    "OS-INHERIT/domains/{domain_id}/users/{user_id}/roles/{role_id}/inherited_to_projects",
+)
+
 Lister = Callable[[Directory, str], list[Json]]  # (who there is, the service's URL) -> items
-
-
-def _id(kind: str, name: str) -> str:
-    return uuid.uuid5(uuid.NAMESPACE_URL, f"colonnade:{kind}:{name}").hex
 
 
 def routes(identity: Identity) -> list[tuple[str, object]]:
     """Every path of the service."""
-    lists: list[tuple[Collection, Lister]] = [
-        (_PROJECTS, lambda known, root: [_project(p, root) for p in known.projects.values()]),
-        (_USERS, lambda known, root: [_user(u, root) for u in known.users.values()]),
-        (_ROLES, lambda _known, root: [_role(name, root) for name in directory.ROLES]),
-        (_DOMAINS, lambda _known, root: [_domain(root)]),
+    lists: list[tuple[Collection, Lister, people.Changes | None]] = [
+        (_PROJECTS, lambda known, root: [_project(p, root) for p in known.projects.values()], people.PROJECTS),
+        (_USERS, lambda known, root: [_user(u, root) for u in known.users.values()], people.USERS),
+        (_ROLES, lambda known, root: [_role(r, root) for r in known.known_roles.values()], people.ROLES),
+        (_DOMAINS, lambda _known, root: [_domain(root)], None),
     ]
     paths: list[tuple[str, object]] = [
         ("/", web.Document(lambda r: {"versions": {"values": [_version(web.root(r))]}}, 300)),
@@ -50,12 +60,16 @@ def routes(identity: Identity) -> list[tuple[str, object]]:
         ("/v3/auth/catalog", _Catalog()),
         ("/v3/auth/projects", _OwnProjects(identity)),
         ("/v3/users/{item_id}/projects", _OwnProjects(identity)),
+        ("/v3/users/{item_id}/password", _Password(identity)),
         ("/v3/role_assignments", _Assignments(identity)),
+        ("/v3/projects/{item_id}/users/{user_id}/roles", _RolesOf(identity)),
+        ("/v3/projects/{item_id}/users/{user_id}/roles/{role_id}", _RoleOf(identity)),
     ]
-    for collection, lister in lists:
-        paths.append((f"/v3/{collection.plural}", _List(identity, collection, lister)))
-        paths.append((f"/v3/{collection.plural}/{{item_id}}", _One(identity, collection, lister)))
-    return paths
+    for collection, lister, changes in lists:
+        kind = _Kind(identity, collection, lister)
+        paths.append((f"/v3/{collection.plural}", _List(kind, changes) if changes else _ListRead(kind)))
+        paths.append((f"/v3/{collection.plural}/{{item_id}}", _One(kind, changes) if changes else _OneRead(kind)))
+    return paths + [(f"/v3/{path}", _Elsewhere()) for path in _ELSEWHERE]
 
 
 def _version(root: str) -> Json:
@@ -74,10 +88,10 @@ def catalog(base: str) -> list[Json]:
         {
             "type": kind,
             "name": name,
-            "id": _id("service", kind),
+            "id": fixed_id("service", kind),
             "endpoints": [
                 {
-                    "id": _id(interface, kind),
+                    "id": fixed_id(interface, kind),
                     "interface": interface,
                     "region": REGION,
                     "region_id": REGION,
@@ -139,7 +153,7 @@ class _Tokens:
             roles = known.roles(user.id, project.id)
             body["project"] = {"id": project.id, "name": project.name, "domain": _DOMAIN}
             body["is_domain"] = False
-            body["roles"] = [{"id": _id("role", r), "name": r} for r in directory.ROLES if r in roles]
+            body["roles"] = [{"id": r.id, "name": r.name} for r in known.known_roles.values() if r.name in roles]
             if not req.has_param("nocatalog"):
                 body["catalog"] = catalog(web.base(req))
         return {"token": body}
@@ -171,41 +185,221 @@ class _OwnProjects(web.ReadOnly):
         _reply(req, resp, _PROJECTS, items)
 
 
-class _List(web.ReadOnly):
-    """A list of what there is, for admins; everybody may see themselves, their projects, and what is no secret."""
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """Projects, users, roles or domains."""
 
-    def __init__(self, identity: Identity, collection: Collection, lister: Lister) -> None:
-        self._identity = identity
-        self._collection = collection
-        self._lister = lister
+    identity: Identity
+    collection: Collection
+    lister: Lister
+
+    @property
+    def singular(self) -> str:
+        return self.collection.plural.removesuffix("s")
+
+    def items(self, req: falcon.Request) -> list[Json]:
+        return self.lister(self.identity.directory(), web.root(req))
+
+    def item(self, req: falcon.Request, item_id: str) -> Json:
+        """One of them. Raises NotFound; a name is not an id."""
+        found = next((i for i in self.items(req) if i["id"] == item_id), None)
+        if found is None:
+            raise NotFound(f"Could not find {self.singular}: {item_id}.")
+        return {self.singular: found}
+
+    def answer_list(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """For admins, where it is no secret for everybody."""
+        if self.collection in (_PROJECTS, _USERS):
+            _check_admin(web.caller(req))
+        _reply(req, resp, self.collection, self.items(req))
+
+    def answer_one(self, req: falcon.Request, resp: falcon.Response, item_id: str) -> None:
+        """Everybody may see themselves, their projects, and what is no secret."""
+        caller = web.caller(req)
+        if self.collection is _PROJECTS and not self.identity.directory().roles(caller.user_id, item_id):
+            _check_admin(caller)
+        if self.collection is _USERS and item_id != caller.user_id:
+            _check_admin(caller)
+        web.answer(resp, self.item(req, item_id))
+
+
+_ONE_DOMAIN = "There is one domain here, Default; domains are not made, changed or deleted."
+
+
+class _ListRead(web.ReadOnly):
+    """A list of what there is."""
+
+    why = _ONE_DOMAIN
+
+    def __init__(self, kind: _Kind) -> None:
+        self._kind = kind
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """The items that the query asks for."""
-        if self._collection in (_PROJECTS, _USERS):
-            _check_admin(web.caller(req))
-        _reply(req, resp, self._collection, self._lister(self._identity.directory(), web.root(req)))
+        self._kind.answer_list(req, resp)
 
 
-class _One(web.ReadOnly):
+class _OneRead(web.ReadOnly):
     """One item of such a list."""
 
-    def __init__(self, identity: Identity, collection: Collection, lister: Lister) -> None:
-        self._identity = identity
-        self._collection = collection
-        self._lister = lister
+    why = _ONE_DOMAIN
+
+    def __init__(self, kind: _Kind) -> None:
+        self._kind = kind
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, item_id: str) -> None:
-        """The item; a name is not an id, so it answers 404."""
+        """The item."""
+        self._kind.answer_one(req, resp, item_id)
+
+
+class _List:
+    """A list that administrators add to."""
+
+    def __init__(self, kind: _Kind, changes: people.Changes) -> None:
+        self._kind = kind
+        self._changes = changes
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """The items that the query asks for."""
+        self._kind.answer_list(req, resp)
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Create."""
+        _check_admin(web.caller(req))
+        given = self._changes.understand(web.body(req, self._kind.singular))
+        item_id = self._kind.identity.change(lambda conn, _now: self._changes.create(conn, given))
+        web.answer(resp, self._kind.item(req, item_id), 201)
+
+
+class _One:
+    """One item, which administrators change."""
+
+    def __init__(self, kind: _Kind, changes: people.Changes) -> None:
+        self._kind = kind
+        self._changes = changes
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, item_id: str) -> None:
+        """The item."""
+        self._kind.answer_one(req, resp, item_id)
+
+    def on_patch(self, req: falcon.Request, resp: falcon.Response, item_id: str) -> None:
+        """Change."""
+        _check_admin(web.caller(req))
+        given = self._changes.understand(web.body(req, self._kind.singular))
+        self._kind.identity.change(lambda conn, now: self._changes.update(conn, item_id, given, now))
+        web.answer(resp, self._kind.item(req, item_id))
+
+    def on_delete(self, req: falcon.Request, resp: falcon.Response, item_id: str) -> None:
+        """Delete."""
+        _check_admin(web.caller(req))
+        self._kind.identity.change(lambda conn, _now: self._changes.delete(conn, item_id))
+        resp.status = falcon.HTTP_204
+
+
+class _Password:
+    """/v3/users/{item_id}/password: a user's own, who knows the old one."""
+
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response, item_id: str) -> None:
+        """Change it; tokens given out before are worth nothing from then on."""
+        if web.caller(req).user_id != item_id:
+            raise Forbidden("Only users themselves change a password this way; an admin sets one without the old.")
+        given = web.body(req, "user")
+        old = given.get("original_password")
+        if not isinstance(old, str) or not given.get("password") or given.keys() - {"original_password", "password"}:
+            raise Invalid("user: original_password and password are needed, and nothing else.")
+        self._identity.check_password(self._identity.directory(fresh=True).users[item_id], old)
+        values = people.USERS.understand({"password": given["password"]})
+        self._identity.change(lambda conn, now: people.USERS.update(conn, item_id, values, now))
+        resp.status = falcon.HTTP_204
+
+
+class _RolesOf(web.ReadOnly):
+    """/v3/projects/{item_id}/users/{user_id}/roles"""
+
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, item_id: str, user_id: str) -> None:
+        """The roles that the user was given in the project."""
         caller, known = web.caller(req), self._identity.directory()
-        if self._collection is _PROJECTS and not known.roles(caller.user_id, item_id):
+        if user_id != caller.user_id:
             _check_admin(caller)
-        if self._collection is _USERS and item_id != caller.user_id:
-            _check_admin(caller)
-        item = next((i for i in self._lister(known, web.root(req)) if i["id"] == item_id), None)
-        singular = self._collection.plural.removesuffix("s")
-        if item is None:
-            raise NotFound(f"Could not find {singular}: {item_id}.")
-        web.answer(resp, {singular: item})
+        user, project, _ = _place(known, user_id, item_id)
+        assigned = known.assigned.get((user.id, project.id), frozenset())
+        items = [_role(r, web.root(req)) for r in known.known_roles.values() if r.name in assigned]
+        _reply(req, resp, _ROLES, items)
+
+
+class _RoleOf:
+    """/v3/projects/{item_id}/users/{user_id}/roles/{role_id}"""
+
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
+
+    def on_get(
+        self, req: falcon.Request, resp: falcon.Response, item_id: str, user_id: str, role_id: str
+    ) -> None:  # fmt: skip
+        """Whether the user was given the role there."""
+        _check_admin(web.caller(req))
+        known = self._identity.directory()
+        user, project, role = _place(known, user_id, item_id, role_id)
+        if role not in known.assigned.get((user.id, project.id), frozenset()):
+            raise NotFound(f"Could not find role assignment with role: {role_id}, user: {user_id}.")
+        resp.status = falcon.HTTP_204
+
+    on_head = on_get
+
+    def on_put(
+        self, req: falcon.Request, resp: falcon.Response, item_id: str, user_id: str, role_id: str
+    ) -> None:  # fmt: skip
+        """Give it."""
+        self._change(req, resp, people.assign, item_id, user_id, role_id)
+
+    def on_delete(
+        self, req: falcon.Request, resp: falcon.Response, item_id: str, user_id: str, role_id: str
+    ) -> None:  # fmt: skip
+        """Take it away."""
+        self._change(req, resp, people.withdraw, item_id, user_id, role_id)
+
+    def _change(
+        self, req: falcon.Request, resp: falcon.Response, do: Callable[[Connection, str, str, str], None],
+        project_id: str, user_id: str, role_id: str,
+    ) -> None:  # fmt: skip
+        _check_admin(web.caller(req))
+
+        def change(conn: Connection, _now: float) -> None:
+            user, project, role = _place(directory.read(conn), user_id, project_id, role_id)
+            do(conn, user.id, project.id, role)
+
+        self._identity.change(change)
+        resp.status = falcon.HTTP_204
+
+
+def _place(known: Directory, user_id: str, project_id: str, role_id: str = "") -> tuple[User, Project, str]:
+    """What a path names. Raises NotFound."""
+    user, project, role = known.users.get(user_id), known.projects.get(project_id), known.known_roles.get(role_id)
+    if user is None:
+        raise NotFound(f"Could not find user: {user_id}.")
+    if project is None:
+        raise NotFound(f"Could not find project: {project_id}.")
+    if role_id and role is None:
+        raise NotFound(f"Could not find role: {role_id}.")
+    return user, project, role.name if role else ""
+
+
+class _Elsewhere:
+    """Roles of groups, in domains, in the system, or inherited."""
+
+    def on_put(self, _req: falcon.Request, _resp: falcon.Response, **_path: str) -> None:
+        """Refuse."""
+        raise Invalid(
+            "Users have roles in projects only here: not in domains or the system, not by groups or heritage."
+        )
+
+    on_get = on_head = on_post = on_delete = on_put
 
 
 class _Assignments(web.ReadOnly):
@@ -226,7 +420,7 @@ class _Assignments(web.ReadOnly):
             user, project = known.users.get(user_id), known.projects.get(project_id)
             if user is None or project is None:
                 continue
-            for role in sorted(roles):
+            for role in (r for r in known.known_roles.values() if r.name in roles):
                 items.append(_assignment(user, project, role, root, named=named))
         _reply(req, resp, _ASSIGNMENTS, items)
 
@@ -273,21 +467,22 @@ def _user(user: User, root: str) -> Json:
         "enabled": user.enabled,
         "domain_id": directory.DEFAULT_DOMAIN,
         "default_project_id": user.default_project_id,
+        "email": user.email,
+        "description": user.description,
         "password_expires_at": None,
         "options": {},
         "links": {"self": f"{root}/v3/users/{user.id}"},
     }
 
 
-def _role(name: str, root: str) -> Json:
-    found = _id("role", name)
+def _role(role: Role, root: str) -> Json:
     return {
-        "id": found,
-        "name": name,
-        "description": None,
+        "id": role.id,
+        "name": role.name,
+        "description": role.description,
         "domain_id": None,
         "options": {},
-        "links": {"self": f"{root}/v3/roles/{found}"},
+        "links": {"self": f"{root}/v3/roles/{role.id}"},
     }
 
 
@@ -302,14 +497,13 @@ def _domain(root: str) -> Json:
     }
 
 
-def _assignment(user: User, project: Project, role: str, root: str, *, named: bool) -> Json:
+def _assignment(user: User, project: Project, role: Role, root: str, *, named: bool) -> Json:
     def reference(found: str, name: str, *, in_domain: bool = True) -> Json:
         return {"id": found, **({"name": name, **({"domain": _DOMAIN} if in_domain else {})} if named else {})}
 
-    role_id = _id("role", role)
-    link = f"{root}/v3/projects/{project.id}/users/{user.id}/roles/{role_id}"
+    link = f"{root}/v3/projects/{project.id}/users/{user.id}/roles/{role.id}"
     return {
-        "role": reference(role_id, role, in_domain=False),
+        "role": reference(role.id, role.name, in_domain=False),
         "user": reference(user.id, user.name),
         "scope": {"project": reference(project.id, project.name)},
         "links": {"assignment": link},
@@ -323,7 +517,7 @@ def _none(_item: Json, _values: list[str]) -> bool:
 
 _PROJECTS = Collection(plural="projects", keys=frozenset(_project(Project("", "", "", True), "")))
 _USERS = Collection(plural="users", keys=frozenset(_user(User("", "", "", None, True), "")))
-_ROLES = Collection(plural="roles", keys=frozenset(_role("", "")))
+_ROLES = Collection(plural="roles", keys=frozenset(_role(Role("", ""), "")))
 _DOMAINS = Collection(plural="domains", keys=frozenset(_domain("")))
 _ASSIGNMENTS = Collection(
     plural="role_assignments",

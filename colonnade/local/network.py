@@ -92,7 +92,7 @@ class LocalNetwork:
             have = {ip.subnet_id for ip in found.fixed_ips} if found is not None else set[str]()
             rows = [_lock(conn, wanted[i]) for i in sorted(wanted.keys() - have)]
             if found is None:
-                self._insert(conn, port_id, name, network_id, _service_project(conn), amphora_id, AMPHORA_OWNER)
+                self._insert(conn, port_id, name, network_id, service_project(conn), amphora_id, AMPHORA_OWNER)
             addresses.give_back(conn, port_id, have - wanted.keys())
             place = list(wanted)
             for row in rows:
@@ -190,7 +190,7 @@ def _take_next(conn: Connection, row: Any, port_id: str, position: int) -> None:
         raise Broken(e.sentence, "Delete ports that nobody needs, or use a larger subnet.") from e
 
 
-def _service_project(conn: Connection) -> str:
+def service_project(conn: Connection) -> str:
     """The project that amphorae belong to; empty, thus seen by admins only, when identity is served elsewhere."""
     query = select(local_project.c.id).where(local_project.c.name == SERVICE_PROJECT)
     return conn.execute(query).scalar_one_or_none() or ""

@@ -114,6 +114,8 @@ def _first(conn: Connection, name: str) -> bool:
 
 def clouds(settings: Settings, passwords: dict[str, str]) -> str:
     """The clouds.yaml that stock clients need."""
+    if settings.api_settings.auth_strategy == "keystone":
+        return "# Users are those of your Keystone: use the clouds.yaml that you have for it.\nclouds: {}\n"
     base = base_url(settings)
     lines = ["# Written at each start of this installation.", "clouds:"]
     for cloud, user in (("colonnade", "admin"), ("colonnade-demo", "demo")):

@@ -13,7 +13,6 @@ from sqlalchemy import exc
 
 from colonnade.errors import ApiError, Busy, Invalid, NotFound
 from colonnade.local.faults import MethodNotAllowed, TooManyAttempts
-from colonnade.local.identity import Identity
 from colonnade.model import Caller
 from colonnade.types import Json
 
@@ -29,12 +28,16 @@ class Service:
     """What a service's requests have in common."""
 
     prefix: str  # where it is mounted: "/network"
-    identity: Identity
+    admit: Callable[[falcon.Request], Caller]  # raises Unauthorized
     base_uri: str  # settings.api_settings.api_base_uri
     longest_body: int
     page_limit: int
     shape: Shape
     open_paths: frozenset[str]  # answered without a token; without the trailing slash
+
+    def is_open(self, path: str) -> bool:
+        """Whether anybody may read it."""
+        return path.rstrip("/") in self.open_paths
 
 
 class _Gate:
@@ -54,9 +57,8 @@ class _Gate:
         req.context.root = req.context.base + service.prefix
         if "\0" in req.path:
             raise NotFound("There is nothing of that name.")
-        if req.path.rstrip("/") not in service.open_paths:
-            token = req.get_header("X-Auth-Token")
-            req.context.caller = service.identity.admit(token, req.env)
+        if not service.is_open(req.path):
+            req.context.caller = service.admit(req)
 
 
 def make(service: Service, routes: Iterable[tuple[str, object]]) -> App:

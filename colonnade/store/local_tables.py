@@ -11,6 +11,7 @@ local_project = Table(
     Column("name", String(64), nullable=False, unique=True),
     Column("description", String(255), nullable=False, default=""),
     Column("enabled", Boolean, nullable=False, default=True),
+    Column("tokens_from", Integer),  # seconds since the epoch: tokens issued before are worth nothing
 )
 
 local_user = Table(
@@ -18,9 +19,21 @@ local_user = Table(
     metadata,
     Column("id", String(64), primary_key=True),
     Column("name", String(255), nullable=False, unique=True),
-    Column("password", Text, nullable=False),  # scrypt, with its parameters
+    Column("password", Text, nullable=False),  # scrypt, with its parameters; empty: cannot log in
     Column("default_project_id", String(64)),
     Column("enabled", Boolean, nullable=False, default=True),
+    Column("email", String(255)),
+    Column("description", String(255)),
+    Column("tokens_from", Integer),  # as of projects
+)
+
+# Roles beside the three that every installation has.
+local_role = Table(
+    "local_role",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("name", String(32), nullable=False, unique=True),
+    Column("description", String(255)),
 )
 
 local_role_assignment = Table(
@@ -38,7 +51,7 @@ local_revoked_token = Table(
     Column("expires_at", Float, nullable=False, index=True),  # seconds since the epoch; the row may go then
 )
 
-# Small facts by name. "identity": raised by each change to the four tables above, so that processes know when to read
+# Small facts by name. "identity": raised by each change to the tables above, so that processes know when to read
 # them again. "networks": 1 once the first networks were made.
 local_state = Table(
     "local_state",

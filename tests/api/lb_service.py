@@ -81,6 +81,11 @@ class Service:
         self.wsgi = Prefixes({"/load-balancer": alone}, alone)
         self.client = falcon.testing.TestClient(self.wsgi)
 
+    def configured_by(self, files: tuple[str, ...]) -> None:
+        """The application anew, with policy files beside these."""
+        self.settings = dataclasses.replace(self.settings, files=files)
+        self.reset()
+
     def send(self, method: str, path: str, document: Any = None, *, by: str | None = "alice", **more: Any) -> Any:
         """Any request; ``path`` below /v2/lbaas unless it begins with a slash."""
         headers = {"X-Auth-Token": by} if by else {}

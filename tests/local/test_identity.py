@@ -208,7 +208,7 @@ def test_lists_of_identity(admin: Client) -> None:
     assert admin.get("/identity/v3/domains/default")["domain"]["name"] == "Default"
     admin.get("/identity/v3/projects/demo", 404)
     admin.get("/identity/v3/projects?colour=red", 400)
-    admin.post("/identity/v3/projects", {"project": {"name": "x"}}, 405)
+    admin.post("/identity/v3/domains", {"domain": {"name": "x"}}, 405)
 
 
 def test_role_assignments(admin: Client) -> None:

@@ -149,3 +149,45 @@ def test_the_sdk(served: Cloud) -> None:
         conn.network.delete_network(network)
         assert conn.network.find_network("n") is None
     assert "fabric" in served.bell.rung
+
+
+def test_tenants_are_made_and_unmade(openstack: Shell) -> None:
+    def run(command: str, **more: Any) -> Any:
+        return openstack("colonnade", command, **more)
+
+    project = run("project create red --description Tenants -f json")
+    assert (project["name"], project["description"], project["enabled"]) == ("red", "Tenants", True)
+    assert run("project create red --or-show -f json")["id"] == project["id"]
+    user = run("user create alice --password secret --project red --email a@example.org --domain Default -f json")
+    assert (user["default_project_id"], user["email"]) == (project["id"], "a@example.org")
+    assert run("role create editor -f json")["name"] == "editor"
+    for role in ("member", "editor"):
+        run(f"role add --user alice --project red {role}")
+    listed = run("role assignment list --user alice --project red --names -f json")
+    assert {(a["Role"], a["User"], a["Project"]) for a in listed} == {
+        ("member", "alice@Default", "red@Default"), ("editor", "alice@Default", "red@Default"),
+    }  # fmt: skip
+    run("role remove --user alice --project red editor")
+    run("role delete editor")
+    assert {r["Name"] for r in run("role list -f json")} == {"admin", "member", "reader"}
+    assert "alice" in {u["Name"] for u in run("user list -f json")}
+    as_alice = "--os-username alice --os-password {} --os-project-name red {}"
+    assert openstack("colonnade", as_alice.format("secret", "network list -f json"))
+    openstack("colonnade", as_alice.format("secret", "user list"), fails=True)
+    openstack("colonnade", as_alice.format("secret", "user password set --original-password secret --password newer"))
+    openstack("colonnade", as_alice.format("secret", "token issue"), fails=True)
+    run("user set alice --password newest --disable")
+    openstack("colonnade", as_alice.format("newest", "token issue"), fails=True)
+    run("user set alice --enable")
+    assert openstack("colonnade", as_alice.format("newest", "token issue -f json"))["id"]
+    run("project set red --name crimson --description Others")
+    shown = run("project show crimson -f json")
+    assert (shown["id"], shown["description"]) == (project["id"], "Others")
+    assert "tags" in run("project create x --tag t", fails=True)
+    assert "options" in run("project create x --immutable", fails=True)
+    assert "colour" in run("project create x --property colour=red", fails=True)
+    assert "parent_id" in run("project create x --parent crimson", fails=True)
+    assert "Default" in run("domain create x", fails=True)
+    run("user delete alice")
+    run("project delete crimson")
+    assert "crimson" not in {p["Name"] for p in run("project list -f json")}

@@ -318,6 +318,7 @@ def upgrade() -> None:
         sa.Column("name", sa.String(length=64), nullable=False),
         sa.Column("description", sa.String(length=255), nullable=False),
         sa.Column("enabled", sa.Boolean(), nullable=False),
+        sa.Column("tokens_from", sa.Integer(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("name", name=op.f("uq_local_project_name")),
     )
@@ -330,6 +331,14 @@ def upgrade() -> None:
     with op.batch_alter_table("local_revoked_token", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_local_revoked_token_expires_at"), ["expires_at"], unique=False)
 
+    op.create_table(
+        "local_role",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("name", sa.String(length=32), nullable=False),
+        sa.Column("description", sa.String(length=255), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("name", name=op.f("uq_local_role_name")),
+    )
     op.create_table(
         "local_role_assignment",
         sa.Column("user_id", sa.String(length=64), nullable=False),
@@ -373,6 +382,9 @@ def upgrade() -> None:
         sa.Column("password", sa.Text(), nullable=False),
         sa.Column("default_project_id", sa.String(length=64), nullable=True),
         sa.Column("enabled", sa.Boolean(), nullable=False),
+        sa.Column("email", sa.String(length=255), nullable=True),
+        sa.Column("description", sa.String(length=255), nullable=True),
+        sa.Column("tokens_from", sa.Integer(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("name", name=op.f("uq_local_user_name")),
     )
