@@ -3,7 +3,7 @@ project's load balancer may keep the host from all others."""
 
 from collections import Counter
 
-from colonnade.api.trees import staying
+from colonnade.api.trees import aims, staying
 from colonnade.errors import Conflict
 from colonnade.model import Tree
 
@@ -34,6 +34,6 @@ def refuse(taken: int) -> None:
 
 def size(tree: Tree) -> int:
     """The places that it takes."""
-    listeners = staying(tree.listeners)
-    uses = Counter(v.default_pool_id for v in listeners)
+    listeners = {v.id for v in staying(tree.listeners)}
+    uses = Counter(pool_id for listener_id, pool_id in aims(tree) if listener_id in listeners)
     return LISTENER * len(listeners) + sum(max(1, uses[m.pool_id]) for m in staying(tree.members))

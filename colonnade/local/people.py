@@ -25,7 +25,7 @@ from colonnade.store.local_tables import (
     local_role_assignment,
     local_user,
 )  # fmt: skip
-from colonnade.store.tables import load_balancer
+from colonnade.store.tables import load_balancer, quota
 from colonnade.types import Json
 
 _OWNED = {load_balancer: "load balancer", local_network: "network", local_port: "port",
@@ -170,6 +170,7 @@ def _delete_project(conn: Connection, project_id: str) -> None:
     mine = local_user.c.default_project_id == project_id
     conn.execute(update(local_user).where(mine).values(default_project_id=None))
     conn.execute(delete(local_role_assignment).where(local_role_assignment.c.project_id == project_id))
+    conn.execute(delete(quota).where(quota.c.project_id == project_id))
     conn.execute(delete(local_project).where(local_project.c.id == project_id))
 
 

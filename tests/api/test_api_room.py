@@ -81,3 +81,16 @@ def test_the_heartbeat_of_a_full_load_balancer_fits(listeners: int) -> None:
         listeners=counters, pools=dict.fromkeys(found, "UP"), members=found,
     )  # fmt: skip
     assert len(wire.pack(beat, b"k" * 32)) < wire.MAX_DATAGRAM
+
+
+def test_members_count_for_each_listener_whose_policy_aims_at_their_pool(service: Service) -> None:
+    lb = service.load_balancer()
+    pool = service.pool(lb)
+    service.listener(lb, default_pool_id=pool["id"])
+    other = service.listener(lb, protocol_port=81)
+    many = {"members": members(room.MOST // 2)}
+    service.put(f"pools/{pool['id']}/members", many, expect=202)
+    aimed = {"listener_id": other["id"], "action": "REDIRECT_TO_POOL", "redirect_pool_id": pool["id"]}
+    policy = service.post("l7policies", {"l7policy": aimed})["l7policy"]
+    rule = {"rule": {"type": "PATH", "compare_type": "EQUAL_TO", "value": "/"}}
+    service.post(f"l7policies/{policy['id']}/rules", rule, expect=409)
