@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from colonnade.types import (
-    Algorithm, AmphoraStatus, Codes, ConnectionLimit, CookieName, DomainName, Fixed, Hidden, HttpMethod, Ip, Json,
+    Algorithm, AlpnProtocol, AmphoraStatus, Ciphers, ClientAuthentication, Codes, ConnectionLimit, CookieName, DomainName, Fixed, Hidden, HttpMethod, Ip, Json,
     ListenerProtocol, Milliseconds, MonitorType, Network, OperatingStatus, PersistenceType, PoolProtocol, Port,
-    ProvisioningStatus, Refused, Retries, Role, Seconds, Shown, Tags, Text, UrlPath, Uuid, Weight,
+    ProvisioningStatus, Refused, Retries, Role, Seconds, Shown, Tags, Text, TlsVersion, UrlPath, Uuid, Weight,
 )  # fmt: skip
 
 
@@ -62,23 +62,23 @@ class Listener(Resource):
     protocol_port: Fixed[Port]
     connection_limit: ConnectionLimit = -1
     default_pool_id: Uuid | None = None
-    default_tls_container_ref: Refused[Text | None] = None
-    sni_container_refs: Refused[tuple[Text, ...]] = ()
+    default_tls_container_ref: Text | None = None
+    sni_container_refs: tuple[Text, ...] = ()
     insert_headers: dict[str, Text] = field(default_factory=dict)
     timeout_client_data: Milliseconds = 50000
     timeout_member_connect: Milliseconds = 5000
     timeout_member_data: Milliseconds = 50000
     timeout_tcp_inspect: Milliseconds = 0
-    client_ca_tls_container_ref: Refused[Text | None] = None
-    client_authentication: Refused[Text] = "NONE"
-    client_crl_container_ref: Refused[Text | None] = None
+    client_ca_tls_container_ref: Text | None = None
+    client_authentication: ClientAuthentication = ClientAuthentication.NONE
+    client_crl_container_ref: Text | None = None
     allowed_cidrs: tuple[Network, ...] | None = None
-    tls_ciphers: Refused[Text | None] = None
-    tls_versions: Refused[tuple[Text, ...] | None] = None
-    alpn_protocols: Refused[tuple[Text, ...] | None] = None
-    hsts_max_age: Refused[Seconds | None] = None
-    hsts_include_subdomains: Refused[bool] = False
-    hsts_preload: Refused[bool] = False
+    tls_ciphers: Ciphers | None = None
+    tls_versions: tuple[TlsVersion, ...] | None = None
+    alpn_protocols: tuple[AlpnProtocol, ...] | None = None
+    hsts_max_age: Seconds | None = None
+    hsts_include_subdomains: bool = False
+    hsts_preload: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,13 +100,13 @@ class Pool(Resource):
     protocol: Fixed[PoolProtocol]
     lb_algorithm: Algorithm
     session_persistence: SessionPersistence | None = None
-    tls_enabled: Refused[bool] = False
-    tls_container_ref: Refused[Text | None] = None
-    ca_tls_container_ref: Refused[Text | None] = None
-    crl_container_ref: Refused[Text | None] = None
-    tls_ciphers: Refused[Text | None] = None
-    tls_versions: Refused[tuple[Text, ...] | None] = None
-    alpn_protocols: Refused[tuple[Text, ...] | None] = None
+    tls_enabled: bool = False
+    tls_container_ref: Text | None = None
+    ca_tls_container_ref: Text | None = None
+    crl_container_ref: Text | None = None
+    tls_ciphers: Ciphers | None = None
+    tls_versions: tuple[TlsVersion, ...] | None = None
+    alpn_protocols: tuple[AlpnProtocol, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -223,6 +223,15 @@ class NetworkPort:
     mac_address: str
     mtu: int
     fixed_ips: tuple[FixedIp, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Material:
+    """What a reference into a key manager leads to: one payload named "", or those of a container by their names."""
+
+    ref: str
+    project_id: str
+    payloads: dict[str, bytes] = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
