@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from colonnade.types import (
-    Algorithm, AlpnProtocol, AmphoraStatus, Ciphers, ClientAuthentication, Codes, ConnectionLimit, CookieName, DomainName, Fixed, Hidden, HttpMethod, Ip, Json,
-    ListenerProtocol, Milliseconds, MonitorType, Network, OperatingStatus, PersistenceType, PoolProtocol, Port,
-    ProvisioningStatus, Refused, Retries, Role, Seconds, Shown, Tags, Text, TlsVersion, UrlPath, Uuid, Weight,
+    Algorithm, AlpnProtocol, AmphoraStatus, Ciphers, ClientAuthentication, Codes, ConnectionLimit, CookieName,
+    DomainName, Fixed, Hidden, HttpMethod, Ip, Json, ListenerProtocol, Milliseconds, MonitorType, Network,
+    OperatingStatus, PersistenceType, PoolProtocol, Port, ProvisioningStatus, Refused, Retries, Role, Seconds, Shown,
+    Tags, Text, TlsVersion, UrlPath, Uuid, Weight,
 )  # fmt: skip
 
 

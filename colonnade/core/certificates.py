@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -192,7 +193,7 @@ def digest(material: Material) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-_Key = pkcs12.PKCS12PrivateKeyTypes
+_Key = PrivateKeyTypes
 _Parts = tuple[_Key | None, x509.Certificate | None, list[x509.Certificate]]
 
 
@@ -216,7 +217,7 @@ def _of_pem(certificates: bytes, phrase: bytes | None, key: bytes) -> _Parts:
     found = _certificates(certificates)
     # DER has no armour to look for.
     load = load_pem_private_key if b"-----BEGIN " in key else load_der_private_key
-    private: _Key | None = load(key, phrase) if key else None  # type: ignore[assignment]  # others fail where they are used
+    private = load(key, phrase) if key else None
     if private is None or not found:
         return private, found[0] if found else None, found[1:]
     leaf = next((c for c in found if _public(c) == _public(private)), found[0])

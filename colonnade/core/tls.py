@@ -159,7 +159,8 @@ def check(pool: Pool, monitor: HealthMonitor) -> Line:
     """What a health check of a member that speaks TLS needs beside the server's own words."""
     if monitor.type is MonitorType.PING:
         return ()
-    line: Line = ("check-ssl",)
+    # Checks of the member's own port are TLS as the server is; elsewhere, when their type says so.
+    line: Line = ("check-ssl",) if monitor.type in (MonitorType.HTTPS, MonitorType.TLS_HELLO) else ()
     if monitor.domain_name:
         line += ("check-sni", monitor.domain_name)
     if pool.alpn_protocols and monitor.type in (MonitorType.HTTP, MonitorType.HTTPS):
