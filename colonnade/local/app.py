@@ -2,8 +2,9 @@
 
 from colonnade.clock import Clock
 from colonnade.drivers import Doorbell, Network
-from colonnade.local import compute, identity_api, image, network_api, web
+from colonnade.local import compute, identity_api, image, key_manager, network_api, web
 from colonnade.local.identity import Identity
+from colonnade.local.vault import LocalSecrets, Seal
 from colonnade.local.web import Service, Shape, WSGIApp
 from colonnade.settings import Settings
 from colonnade.store.store import Store
@@ -26,6 +27,7 @@ def make_apps(
             open_paths=open_paths,
         )
 
+    secrets = LocalSecrets(store=store, seal=Seal(settings.state / "secrets"), clock=clock)
     return {
         "/identity": web.make(
             service("/identity", web.keystone_shape, identity_api.OPEN_PATHS), identity_api.routes(identity)
@@ -35,4 +37,8 @@ def make_apps(
         ),
         "/compute": web.make(service("/compute", web.nova_shape, compute.OPEN_PATHS), compute.routes(store, identity)),
         "/image": web.make(service("/image", web.nova_shape, image.OPEN_PATHS), image.routes()),
+        "/key-manager": web.make(
+            service("/key-manager", key_manager.barbican_shape, key_manager.OPEN_PATHS),
+            key_manager.routes(secrets, doorbell, clock),
+        ),
     }
