@@ -14,7 +14,7 @@ from colonnade.api.monitors import HealthMonitors
 from colonnade.api.pools import Pools
 from colonnade.api.writing import Api
 from colonnade.clock import Clock
-from colonnade.drivers import Doorbell, Network
+from colonnade.drivers import Doorbell, Network, SecretStore
 from colonnade.settings import Settings
 from colonnade.store.store import Store
 
@@ -32,22 +32,24 @@ def make_wsgi(
     """Everything one port serves."""
     from colonnade.local import app as local  # only where the small cloud is served
     from colonnade.local.identity import Identity
+    from colonnade.local.vault import LocalSecrets, Seal
 
     identity = Identity(settings, store, clock)
     parts: dict[str, Any] = {
         "settings": settings, "store": store, "network": network, "doorbell": doorbell, "clock": clock,
     }  # fmt: skip
     apps: dict[str, WSGIApplication] = dict(local.make_apps(**parts, identity=identity))
-    root = make_lb_app(**parts, identity=identity)
+    secrets = LocalSecrets(store=store, seal=Seal(settings.state / "secrets"), clock=clock)
+    root = make_lb_app(**parts, identity=identity, secrets=secrets)
     return Prefixes({**apps, "/load-balancer": root}, root)
 
 
 def make_lb_app(
     *, settings: Settings, store: Store, network: Network, doorbell: Doorbell, clock: Clock,
-    identity: transport.Identity,
+    identity: transport.Identity, secrets: SecretStore | None = None,
 ) -> "WSGIApplication":  # fmt: skip
     """The load-balancing API alone."""
-    api = Api(settings=settings, store=store, network=network, doorbell=doorbell, clock=clock)
+    api = Api(settings=settings, store=store, network=network, doorbell=doorbell, clock=clock, secrets=secrets)
     noauth = settings.api_settings.auth_strategy == "noauth"
     app: falcon.App[Any, Any] = falcon.App(middleware=[transport.Gate(identity, noauth)])
     app.req_options.strip_url_path_trailing_slash = True

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import falcon
 from sqlalchemy import Connection
 
-from colonnade.api import access, graph, listing, replies, resources, shapes, trees, vip, writing
+from colonnade.api import access, certificates, graph, listing, replies, resources, shapes, trees, vip, writing
 from colonnade.api.listeners import Listeners
 from colonnade.api.listing import Listed
 from colonnade.api.members import Members
@@ -56,6 +56,10 @@ class LoadBalancers(Kind[LoadBalancer]):
         fields = {**given, "provider": self._provider(given.get("provider"))}
         for subnet_id in below.subnet_ids:
             vip.check_subnet(self.api.network, who, subnet_id)
+        for listener, _ in below.listeners:
+            certificates.check_listener(self.api, who, project_id, listener)
+        for pool in below.pools.values():
+            certificates.check_pool(self.api, who, project_id, pool)
         lb_id = writing.new_id()
         place = vip.resolve(self.api.network, who, lb_id, project_id, given)
         fields |= {**dataclasses.asdict(place), "project_id": project_id, "id": lb_id}

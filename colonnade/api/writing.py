@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Table, bindparam, delete, insert, update
 
 from colonnade.api.trees import PART, Change
 from colonnade.clock import Clock, utc
-from colonnade.drivers import Doorbell, Network
+from colonnade.drivers import Doorbell, Network, SecretStore
 from colonnade.errors import Conflict, NotFound
 from colonnade.model import LoadBalancer, Resource, Tree
 from colonnade.settings import Settings
@@ -30,6 +30,7 @@ class Api:
     network: Network
     doorbell: Doorbell
     clock: Clock
+    secrets: SecretStore | None = None  # None: there is no key manager
 
 
 def new_id() -> str:

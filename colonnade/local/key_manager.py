@@ -14,8 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import falcon
-import orjson
-from sqlalchemy import Connection, Table, delete, func, insert, select, update
+from sqlalchemy import Connection, Table, delete, insert, select, update
 
 from colonnade.clock import Clock, utc
 from colonnade.drivers import Doorbell

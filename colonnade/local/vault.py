@@ -65,7 +65,7 @@ class Seal:
             return self._cipher.decrypt(stored[:_NONCE_BYTES], stored[_NONCE_BYTES:], secret_id.encode())
         except (InvalidTag, ValueError):
             raise Broken(
-                f"Secret {secret_id} cannot be decrypted: the key manager's key file is not the one it was stored with.",
+                f"Secret {secret_id} cannot be decrypted: it was stored under another key file.",
                 "Put the right key-manager.key back into the state directory's secrets, or store the secret again.",
             ) from None
 
@@ -100,7 +100,7 @@ class LocalSecrets:
             with self.store.read() as conn:
                 return self._material(conn, ref, lambda r: r.project_id == project_id or SERVICE in r.read_users)
         except NotFound:
-            raise Broken(f"{ref} does not exist any more, or has expired.", _HELP) from None
+            raise Broken(f"{ref} {self._why_gone(ref)}.", _HELP) from None
         except Forbidden:
             raise Broken(
                 f"{ref} belongs to another project, which does not let load balancers read it.", _HELP
@@ -109,6 +109,14 @@ class LocalSecrets:
             raise Broken(e.sentence, _HELP) from None
         except SQLAlchemyError as e:
             raise Later(f"The key manager does not answer ({type(e).__name__}).") from e
+
+    def _why_gone(self, ref: str) -> str:
+        kind, its_id = parse_ref(ref)
+        with self.store.read() as conn:
+            row = find(conn, "secret", its_id, 0) if kind != "container" else None
+        if row is None:
+            return "does not exist any more" if kind != "container" else "or a secret in it does not exist any more"
+        return f"expired on {row.expiration:%Y-%m-%d %H:%M} UTC" if row.payload else "has no payload yet"
 
     def used(self, lb_id: str, refs: Collection[str]) -> None:
         """Consumers are exactly these."""
