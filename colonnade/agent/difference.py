@@ -99,8 +99,8 @@ def renewals(old: Mapping[str, str], new: Mapping[str, str]) -> list[Renew] | No
             return None
         changes.append(Renew(file=name, kind=kind, text=text))
     # Between the two, no client's certificate would pass.
-    both = {c.file.removesuffix(".ca") for c in changes} & {c.file.removesuffix(".crl") for c in changes}
-    return None if both else changes
+    owners = [c.file.rpartition(".")[0] for c in changes if c.kind != "cert"]
+    return changes if len(set(owners)) == len(owners) else None
 
 
 def difference(old: str, new: str) -> list[Change] | None:

@@ -94,7 +94,7 @@ def context(trust: pki.Issued = CA, tmp_path: Path | None = None, client: pki.Is
 def shake(site: Site, name: str | None = "default.test", how: ssl.SSLContext | None = None) -> ssl.SSLSocket:
     how = how or context()
     how.check_hostname = False
-    raw = socket.create_connection((site.vip, 443), 3)
+    raw = socket.create_connection((site.vip, 443), 10)
     try:
         return how.wrap_socket(raw, server_hostname=name)
     except OSError:
@@ -488,7 +488,7 @@ def test_a_rotated_certificate_is_what_a_restarted_haproxy_serves(site: Site) ->
 
 def test_a_certificate_too_long_for_the_runtime_socket_is_a_reload(site: Site) -> None:
     before = site.pids
-    above = tuple(CA.issue(f"above {n}", *(f"n{i}.test" for i in range(300)), ca=True).certificate for n in range(2))
+    above = tuple(CA.issue(f"above {n}", *(f"n{i}.test" for i in range(900)), ca=True).certificate for n in range(2))
     site.secrets["default"] = replace(CA.issue("long", "default.test"), above=above).bundle_pem
     site.push()
     assert shown(site, "default.test") == "long"
