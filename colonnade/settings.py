@@ -122,7 +122,7 @@ class HouseKeeping:
     )
     certificate_warning_days: tuple[str, ...] = _option(
         ("30", "7", "1"), "Days before a certificate's end at which its owner is warned.",
-        item_type=types.Integer(min=1)
+        item_type=types.String(regex=r"[1-9][0-9]{0,3}")
     )
     orphan_age_s: float = _option(60.0, "Seconds something nobody owns must exist before it is removed.", min=1)
 

@@ -79,7 +79,7 @@ def test_the_program_itself() -> None:
 def test_the_operators_commands(openstack: Shell) -> None:
     assert openstack("colonnade", "token issue -f json")["id"]
     types = {s["Type"] for s in openstack("colonnade", "catalog list -f json")}
-    assert types == {"identity", "load-balancer", "network", "compute", "image"}
+    assert types == {"identity", "load-balancer", "network", "compute", "image", "key-manager"}
     projects = {p["Name"] for p in openstack("colonnade", "project list -f json")}
     assert projects == {"admin", "demo", "service"}
     assert {u["Name"] for u in openstack("colonnade", "user list -f json")} == {"admin", "demo"}
