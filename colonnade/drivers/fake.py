@@ -51,6 +51,7 @@ class FakePlace:
     bundle: wire.Bundle | None = None
     haproxy: str = "absent"
     error: str | None = None
+    files: dict[str, str] = field(default_factory=dict)  # with those that its bundle keeps
 
     @property
     def digest(self) -> str | None:
@@ -172,6 +173,10 @@ class Cloud:
                 raise Later(f"There is no amphora {amphora_id}.")
             if self.bridges is not None and not {i.network_id for i in wanted.interfaces} <= self.bridges:
                 raise Later("A network is not there yet.")
+            missing = [name for name in wanted.keep if name not in place.files]
+            if missing:
+                raise Broken(f"This amphora has no file {missing[0]} to keep.")
+            place.files = {**wanted.files, **{name: place.files[name] for name in wanted.keep}}
             place.bundle, place.haproxy = wanted, "running" if wanted.files.get("haproxy.cfg") else "absent"
             if wanted.serving:
                 self.held.update({v.split("/")[0]: amphora_id for i in wanted.interfaces for v in i.vips})
@@ -185,7 +190,8 @@ class Cloud:
 
     def _answer(self, amphora_id: str, place: FakePlace) -> Json:
         state = "failing" if place.error else place.haproxy
-        answer = wire.Observed(amphora_id=amphora_id, digest=place.digest, haproxy=state, error=place.error)
+        answer = wire.Observed(amphora_id=amphora_id, digest=place.digest, haproxy=state, error=place.error,
+                               secrets=tuple(n for n in sorted(place.files) if wire.is_secret(n)))  # fmt: skip
         found: Json = wire.to_json(answer)
         return found
 

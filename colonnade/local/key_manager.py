@@ -226,10 +226,19 @@ class _Payload(_Resource):
             data = self.room.secrets.payload(row)
         except Broken as e:
             raise Unreadable(f"{e} {e.help}") from e
-        if not req.client_accepts(row.content_type):
+        kind = req.client_prefers((row.content_type, *_CONTENT_TYPES))
+        if kind is None or (kind == _TEXT and not _is_text(data)):
             raise NotAcceptable(f"The secret's payload is {row.content_type}.")
-        resp.content_type = f"{_TEXT}; charset=utf-8" if row.content_type == _TEXT else row.content_type
+        resp.content_type = f"{_TEXT}; charset=utf-8" if kind == _TEXT else kind
         resp.data = data
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class Unreadable(ApiError):

@@ -1,5 +1,6 @@
 """The stock client and SDK against the small cloud, over HTTP."""
 
+import base64
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from small_cloud import Cloud, serving, settings_of
 from sqlalchemy import insert
+from tests import pki
 
 from colonnade.clock import SystemClock, utc
 from colonnade.local import setup
@@ -149,3 +151,42 @@ def test_the_sdk(served: Cloud) -> None:
         conn.network.delete_network(network)
         assert conn.network.find_network("n") is None
     assert "fabric" in served.bell.rung
+
+
+def test_secrets_by_the_stock_commands(openstack: Shell, tmp_path: Path) -> None:
+    bundle = tmp_path / "server.p12"
+    bundle.write_bytes(pki.authority().issue("www.test").p12())
+    text = base64.b64encode(bundle.read_bytes()).decode()
+    cloud = "colonnade-demo"
+    typed = "--payload-content-type application/octet-stream --payload-content-encoding base64"
+    stored = openstack(cloud, f"secret store -f json --name tls {typed} --payload {text}")
+    ref = stored["Secret href"]
+    assert openstack(cloud, f"secret get -f json {ref}")["Name"] == "tls"
+    out = tmp_path / "out.p12"
+    openstack(cloud, f"secret get {ref} --payload_content_type application/octet-stream --file {out}")
+    assert out.read_bytes() == bundle.read_bytes()
+    assert [s["Secret href"] for s in openstack(cloud, "secret list -f json")] == [ref]
+    assert openstack(cloud, "secret list --name other -f json") in ([], "[]\n", "\n")
+    parts = {}
+    for name in ("certificate", "private_key"):
+        parts[name] = openstack(cloud, f"secret store -f json --name {name} --payload {name}")["Secret href"]
+    assert openstack(cloud, f"secret get -f json --payload {parts['certificate']}")["Payload"] == "certificate"
+    words = " ".join(f"--secret {n}={r}" for n, r in parts.items())
+    made = openstack(cloud, f"secret container create -f json --name c --type certificate {words}")["Container href"]
+    # Its own times are no JSON.
+    assert openstack(cloud, f"secret container get -f value -c Type {made}").strip() == "certificate"
+    assert made in openstack(cloud, "secret container list -f value")
+    openstack(cloud, f"secret container delete {made}")
+    openstack(cloud, f"acl submit -f value --user somebody {ref}")
+    assert "somebody" in openstack(cloud, f"acl get -f csv {ref}")
+    openstack(cloud, f"acl user add -f value --user another {ref}")
+    assert "another" in openstack(cloud, f"acl get -f csv {ref}")
+    openstack(cloud, f"acl delete {ref}")
+    consumer = "--service-name compute --resource-type server --resource-id 1"
+    openstack(cloud, f"secret consumer create {consumer} {ref}")
+    assert openstack(cloud, f"secret consumer list -f json {ref}")[0]["Service"] == "compute"
+    openstack(cloud, f"secret delete {ref}", fails=True)
+    openstack(cloud, f"secret consumer delete {consumer} {ref}")
+    for one in (ref, *parts.values()):
+        openstack(cloud, f"secret delete {one}")
+    assert openstack(cloud, f"secret get {ref}", fails=True)
