@@ -1,4 +1,4 @@
-"""Rules about TLS that look at more than one field, as pure functions. Each raises the error of its first broken one."""
+"""Rules about TLS that look at more than one field; pure. Each raises the error of its first broken one."""
 
 import ssl
 from collections.abc import Sequence

@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 from rig import Rig, config, eventually
-from tests import pki
 
 from colonnade import wire
 from colonnade.core import certificates, haproxy
 from colonnade.errors import Broken
 from colonnade.model import Listener, LoadBalancer, Material, Member, Pool, Tree
 from colonnade.types import Algorithm, AlpnProtocol, ClientAuthentication, ListenerProtocol, PoolProtocol, TlsVersion
+from tests import pki
 
 CA = pki.authority()
 DEFAULT = CA.issue("default.test", "default.test")
@@ -357,7 +357,8 @@ def test_members_may_speak_http_2(rig: Rig) -> None:
     inner = rig.address()
     text = config(inner, servers={}).replace(":80", ":443 ssl crt x.pem alpn h2,http/1.1")
     text = text.replace(
-        "    default_backend pool:listener", '    http-request return content-type text/plain lf-string "%[fc_http_major]"'
+        "    default_backend pool:listener",
+        '    http-request return content-type text/plain lf-string "%[fc_http_major]"',
     )
     bundle = rig.bundle(rig.amphora(), inner, text)
     rig.push(replace(bundle, files={**bundle.files, "x.pem": DEFAULT.bundle_pem.decode()}))
@@ -522,5 +523,5 @@ def test_what_is_kept_outlives_the_agent_and_haproxy(site: Site) -> None:
 
 def test_an_amphora_refuses_to_keep_what_it_has_not(rig: Rig) -> None:
     bundle = rig.bundle(rig.amphora(), rig.address(), None)
-    with pytest.raises(Broken, match="no file x.pem"):
+    with pytest.raises(Broken, match=r"no file x\.pem"):
         rig.push(replace(bundle, keep=("x.pem",)))

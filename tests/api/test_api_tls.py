@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 from lb_service import Service
-from tests import pki
 
 from colonnade.errors import Later
 from colonnade.settings import ApiSettings
 from colonnade.types import Json
+from tests import pki
 
 CA = pki.authority()
 # The tests' clock stands in January 2027.

@@ -2,11 +2,11 @@
 
 import pytest
 from desired import tree
-from tests import pki
 
 from colonnade.core import certificates, haproxy, tls
 from colonnade.errors import Broken, Later
 from colonnade.model import Material
+from tests import pki
 
 CA = pki.authority()
 MIDDLE = CA.issue("Middle CA", ca=True)
@@ -56,7 +56,7 @@ def test_a_bad_certificate_is_refused_with_a_sentence(material, why):
 def test_an_authority_is_one_certificate():
     assert certificates.authority(secret(CA.pem)).text.encode() == CA.pem
     for wrong in (CA.pem + OTHER.pem, b"", b"rubbish", CA.key_pem):
-        with pytest.raises(Broken, match="not one X.509 certificate"):
+        with pytest.raises(Broken, match=r"not one X\.509 certificate"):
             certificates.authority(secret(wrong))
 
 
@@ -153,5 +153,3 @@ def test_ciphers_and_versions(ciphers, versions, words):
 
     given = versions and [TlsVersion(v) for v in versions]
     assert " ".join(tls._strength(ciphers, given)) == words
-
-

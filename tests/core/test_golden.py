@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 from desired import tree
-from tests import pki
 
 from colonnade.core import haproxy, tls
+from tests import pki
 
 CASES = sorted(p.parent for p in (Path(__file__).parent.parent / "golden").glob("*/desired.yaml"))
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import pytest
 from small_cloud import Client, Cloud
 from sqlalchemy import select, update
-from tests import pki
 
 from colonnade.errors import Broken, Forbidden, Invalid
 from colonnade.local import vault
@@ -16,6 +15,7 @@ from colonnade.model import Caller
 from colonnade.store.local_tables import local_secret
 from colonnade.store.tables import work
 from colonnade.types import Json
+from tests import pki
 
 P12 = pki.authority().issue("www.test").p12()
 V1 = "/key-manager/v1"
@@ -218,7 +218,8 @@ def test_containers(cloud: Cloud, demo: Client, secrets: LocalSecrets) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "names", "status"),
-    [("certificate", ["private_key"], 400), ("certificate", ["certificate", "diary"], 400), ("rsa", ["public_key"], 400),
+    [("certificate", ["private_key"], 400), ("certificate", ["certificate", "diary"], 400),
+     ("rsa", ["public_key"], 400),
      ("box", [], 400), ("generic", ["anything"], 201), ("generic", ["a", "a"], 400)],
 )  # fmt: skip
 def test_what_containers_hold(demo: Client, kind: str, names: list[str], status: int) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from small_cloud import Cloud, serving, settings_of
 from sqlalchemy import insert
-from tests import pki
 
 from colonnade.clock import SystemClock, utc
 from colonnade.local import setup
@@ -21,6 +20,7 @@ from colonnade.model import Amphora
 from colonnade.store.rows import to_row
 from colonnade.store.tables import amphora
 from colonnade.types import AmphoraStatus
+from tests import pki
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests import pki
 from world import PROJECT, SETTINGS, World, a_world
 
 from colonnade import wire
@@ -19,6 +18,7 @@ from colonnade.settings import HouseKeeping
 from colonnade.store import tables
 from colonnade.types import ListenerProtocol
 from colonnade.worker.loop import Worker
+from tests import pki
 
 CA = pki.authority()
 
