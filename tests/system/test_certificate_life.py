@@ -1,17 +1,17 @@
 """A certificate's life through the whole of a stand-alone installation: stored, served, replaced, lost."""
 
 import base64
+import http.client
 import json
 import socket
 import ssl
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from standalone import Api, Standalone, WebServer
 from support import eventually
+
 from tests import pki
 
 pytestmark = [pytest.mark.system, pytest.mark.root]
@@ -22,12 +22,14 @@ CA = pki.authority()
 def keys(standalone: Standalone, method: str, url: str, data: bytes | None = None, kind: str = "application/json",
          expect: tuple[int, ...] = (200, 201, 204)) -> Any:  # fmt: skip
     """One request to the key manager as whoever needs no token: the admin."""
-    request = urllib.request.Request(url, data, {"Content-Type": kind, "Accept": "application/json"}, method=method)
+    connection = http.client.HTTPConnection("127.0.0.1", standalone.port, timeout=10)
+    path = url.partition(f":{standalone.port}")[2]
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            status, body = answer.status, answer.read()
-    except urllib.error.HTTPError as e:
-        status, body = e.code, e.read()
+        connection.request(method, path, data, {"Content-Type": kind, "Accept": "application/json"})
+        answer = connection.getresponse()
+        status, body = answer.status, answer.read()
+    finally:
+        connection.close()
     assert status in expect, body
     return json.loads(body) if body else None
 
