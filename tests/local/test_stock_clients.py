@@ -182,7 +182,7 @@ def test_secrets_by_the_stock_commands(openstack: Shell, tmp_path: Path) -> None
     openstack(cloud, f"acl user add -f value --user another {ref}")
     assert "another" in openstack(cloud, f"acl get -f csv {ref}")
     openstack(cloud, f"acl delete {ref}")
-    consumer = "--service-name compute --resource-type server --resource-id 1"
+    consumer = "--service-type-name compute --resource-type server --resource-id 1"
     openstack(cloud, f"secret consumer create {consumer} {ref}")
     assert openstack(cloud, f"secret consumer list -f json {ref}")[0]["Service"] == "compute"
     openstack(cloud, f"secret delete {ref}", fails=True)
