@@ -109,6 +109,7 @@ def _worker(args: argparse.Namespace) -> int:
     from colonnade.drivers.agent import HostAgent
     from colonnade.drivers.doorbell import SocketDoorbell
     from colonnade.local.network import LocalNetwork
+    from colonnade.local.vault import LocalSecrets, Seal
     from colonnade.store.store import Store
     from colonnade.worker.loop import Worker
 
@@ -118,6 +119,7 @@ def _worker(args: argparse.Namespace) -> int:
     worker = Worker(
         settings=settings, store=store, network=network, compute=agent, link=agent, doorbell=doorbell, clock=clock,
         fabric=_Fabric(agent.put_fabric),
+        secrets=LocalSecrets(store=store, seal=Seal(settings.state / "secrets"), clock=clock),
     )  # fmt: skip
     worker.run(_stop_signal())
     return 0
@@ -145,6 +147,7 @@ def _housekeeping(args: argparse.Namespace) -> int:
     from colonnade.drivers.doorbell import SocketDoorbell
     from colonnade.housekeeping.keep import HouseKeeper
     from colonnade.local.network import LocalNetwork
+    from colonnade.local.vault import LocalSecrets, Seal
     from colonnade.store.store import Store
 
     clock, store = SystemClock(), Store(settings.database_url)
@@ -152,6 +155,7 @@ def _housekeeping(args: argparse.Namespace) -> int:
     keeper = HouseKeeper(
         settings=settings, store=store, network=LocalNetwork(store, clock), compute=HostAgent(settings.agent_url),
         doorbell=doorbell, clock=clock,
+        secrets=LocalSecrets(store=store, seal=Seal(settings.state / "secrets"), clock=clock),
     )  # fmt: skip
     keeper.run(_stop_signal())
     return 0

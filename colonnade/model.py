@@ -11,7 +11,10 @@ from typing import Protocol
 
 from colonnade.types import (
     Algorithm,
+    AlpnProtocol,
     AmphoraStatus,
+    Ciphers,
+    ClientAuthentication,
     Codes,
     ConnectionLimit,
     CookieName,
@@ -45,6 +48,7 @@ from colonnade.types import (
     Shown,
     Tags,
     Text,
+    TlsVersion,
     Url,
     UrlPath,
     Uuid,
@@ -101,23 +105,23 @@ class Listener(Resource):
     protocol_port: Fixed[Port]
     connection_limit: ConnectionLimit = -1
     default_pool_id: Uuid | None = None
-    default_tls_container_ref: Refused[Text | None] = None
-    sni_container_refs: Refused[tuple[Text, ...]] = ()
+    default_tls_container_ref: Text | None = None
+    sni_container_refs: tuple[Text, ...] = ()
     insert_headers: dict[str, Text] = field(default_factory=dict)
     timeout_client_data: Milliseconds = 50000
     timeout_member_connect: Milliseconds = 5000
     timeout_member_data: Milliseconds = 50000
     timeout_tcp_inspect: Milliseconds = 0
-    client_ca_tls_container_ref: Refused[Text | None] = None
-    client_authentication: Refused[Text] = "NONE"
-    client_crl_container_ref: Refused[Text | None] = None
+    client_ca_tls_container_ref: Text | None = None
+    client_authentication: ClientAuthentication = ClientAuthentication.NONE
+    client_crl_container_ref: Text | None = None
     allowed_cidrs: Networks | None = None
-    tls_ciphers: Refused[Text | None] = None
-    tls_versions: Refused[tuple[Text, ...] | None] = None
-    alpn_protocols: Refused[tuple[Text, ...] | None] = None
-    hsts_max_age: Refused[Seconds | None] = None
-    hsts_include_subdomains: Refused[bool] = False
-    hsts_preload: Refused[bool] = False
+    tls_ciphers: Ciphers | None = None
+    tls_versions: tuple[TlsVersion, ...] | None = None
+    alpn_protocols: tuple[AlpnProtocol, ...] | None = None
+    hsts_max_age: Seconds | None = None
+    hsts_include_subdomains: bool = False
+    hsts_preload: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,13 +143,13 @@ class Pool(Resource):
     protocol: Fixed[PoolProtocol]
     lb_algorithm: Algorithm
     session_persistence: SessionPersistence | None = None
-    tls_enabled: Refused[bool] = False
-    tls_container_ref: Refused[Text | None] = None
-    ca_tls_container_ref: Refused[Text | None] = None
-    crl_container_ref: Refused[Text | None] = None
-    tls_ciphers: Refused[Text | None] = None
-    tls_versions: Refused[tuple[Text, ...] | None] = None
-    alpn_protocols: Refused[tuple[Text, ...] | None] = None
+    tls_enabled: bool = False
+    tls_container_ref: Text | None = None
+    ca_tls_container_ref: Text | None = None
+    crl_container_ref: Text | None = None
+    tls_ciphers: Ciphers | None = None
+    tls_versions: tuple[TlsVersion, ...] | None = None
+    alpn_protocols: tuple[AlpnProtocol, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -363,6 +367,15 @@ class NetworkPort:
     mac_address: str
     mtu: int
     fixed_ips: tuple[FixedIp, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Material:
+    """What a reference into a key manager leads to: one payload named "", or those of a container by their names."""
+
+    ref: str
+    project_id: str
+    payloads: dict[str, bytes] = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,13 +10,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from oslo_config import cfg
+from oslo_config import cfg, types
 
 from colonnade import loopback
 
 
 def _option(default: Any, help: str, **limits: Any) -> Any:  # noqa: ANN401 - the default's type is the field's
     return field(default=default, metadata={"help": help, **limits})
+
+
+_VERSIONS = ["SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"]
+_ALPN = ["h2", "http/1.1", "http/1.0"]
+_CIPHERS = ":".join((
+    "TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256",
+    "ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384", "ECDHE-ECDSA-CHACHA20-POLY1305", "ECDHE-RSA-CHACHA20-POLY1305",
+    "DHE-RSA-AES128-GCM-SHA256", "DHE-RSA-AES256-GCM-SHA384", "DHE-RSA-CHACHA20-POLY1305",
+))  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +63,25 @@ class ApiSettings:
     api_base_uri: str = _option("", "Base of links in replies; empty: from the request.")
     max_request_body_size: int = _option(1048576, "Bytes of a request body that are accepted.", min=1024)
     allow_ping_health_monitors: bool = _option(True, "Whether PING health monitors may be created.")
+    allow_tls_terminated_listeners: bool = _option(True, "Whether TERMINATED_HTTPS listeners may be created.")
+    default_listener_ciphers: str = _option(_CIPHERS, "What TLS listeners offer where they name no ciphers.")
+    default_pool_ciphers: str = _option(_CIPHERS, "What pools with TLS offer where they name no ciphers.")
+    tls_cipher_prohibit_list: tuple[str, ...] = _option((), "Ciphers that may not be named.")
+    default_listener_tls_versions: tuple[str, ...] = _option(
+        ("TLSv1.2", "TLSv1.3"), "Versions of listeners that name none.", item_type=types.String(choices=_VERSIONS)
+    )
+    default_pool_tls_versions: tuple[str, ...] = _option(
+        ("TLSv1.2", "TLSv1.3"), "Versions of pools that name none.", item_type=types.String(choices=_VERSIONS)
+    )
+    minimum_tls_version: str = _option(
+        "", "Older ones may not be asked for; empty: none is too old.", choices=["", *_VERSIONS]
+    )
+    default_listener_alpn_protocols: tuple[str, ...] = _option(
+        tuple(_ALPN), "Protocols of listeners that name none.", item_type=types.String(choices=_ALPN)
+    )
+    default_pool_alpn_protocols: tuple[str, ...] = _option(
+        tuple(_ALPN), "Protocols of pools that name none.", item_type=types.String(choices=_ALPN)
+    )
     healthcheck_enabled: bool = _option(True, "Whether GET /healthcheck is answered.")
     default_provider_driver: str = _option("amphora", "Provider of load balancers that name none.")
     token_lifetime_s: int = _option(86400, "Seconds a token of the built-in identity is good for.", min=60)
@@ -108,6 +137,14 @@ class HouseKeeping:
     cleanup_interval_s: float = _option(30.0, "Seconds between sweeps.", min=0.2)
     event_expiry_age_s: int = _option(604800, "Seconds that events are kept.", min=60)
     events_kept: int = _option(500, "Events kept of each load balancer, the newest.", min=10)
+    secret_check_interval_s: float = _option(
+        60.0, "Seconds between looks for secrets that changed behind their references.", min=0.2
+    )
+    certificate_warning_days: tuple[str, ...] = _option(
+        ("30", "7", "1"),
+        "Days before a certificate's end at which its owner is warned.",
+        item_type=types.String(regex=r"[1-9][0-9]{0,3}"),
+    )
     orphan_age_s: float = _option(60.0, "Seconds something nobody owns must exist before it is removed.", min=1)
 
 

@@ -101,6 +101,13 @@ DomainName = Annotated[
         "Value should be a host name (RFC 1123)",
     ),
 ]
+Ciphers = Annotated[
+    str,
+    MaxLen(2048),
+    Matches(
+        re.compile(r"[A-Za-z0-9\-+!:@=_.]+"), "Value should be an OpenSSL cipher string of A-Z a-z 0-9 - + ! : @ = _ ."
+    ),
+]
 
 Url = Annotated[
     str,
@@ -186,6 +193,32 @@ class MonitorType(StrEnum):
     TLS_HELLO = "TLS-HELLO"
     UDP_CONNECT = "UDP-CONNECT"
     SCTP = "SCTP"
+
+
+class ClientAuthentication(StrEnum):
+    """Whether a TLS listener asks clients for a certificate, and whether they must have one."""
+
+    NONE = "NONE"
+    OPTIONAL = "OPTIONAL"
+    MANDATORY = "MANDATORY"
+
+
+class TlsVersion(StrEnum):
+    """Versions of TLS, the oldest first."""
+
+    SSLV3 = "SSLv3"
+    TLSV1 = "TLSv1"
+    TLSV1_1 = "TLSv1.1"
+    TLSV1_2 = "TLSv1.2"
+    TLSV1_3 = "TLSv1.3"
+
+
+class AlpnProtocol(StrEnum):
+    """What is spoken inside TLS, as the handshake names it."""
+
+    H2 = "h2"
+    HTTP_1_1 = "http/1.1"
+    HTTP_1_0 = "http/1.0"
 
 
 class HttpMethod(StrEnum):

@@ -46,7 +46,10 @@ class Interface:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bundle:
     """Everything an amphora must be. ``files`` are names relative to its directory, ``haproxy.cfg`` among them
-    when there is anything to serve. The digest is not part of it: see ``digest``."""
+    when there is anything to serve. The digest is not part of it: see ``digest``.
+
+    Of files, ``*.pem`` (certificates with keys), ``*.ca`` and ``*.crl`` may change without a reload. ``keep`` names
+    such files that the amphora goes on with as it has them: a lost secret takes no listener down."""
 
     amphora_id: str
     loadbalancer_id: str
@@ -55,6 +58,7 @@ class Bundle:
     files: dict[str, str]
     heartbeat_targets: tuple[str, ...]  # "127.0.0.1:5555", "[::1]:5555"
     heartbeat_interval: float = 3.0  # seconds
+    keep: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,6 +69,12 @@ class Observed:
     digest: str | None = None  # of the bundle it runs; None before the first
     haproxy: str = "absent"  # absent (nothing to serve) | running | failing (the agent keeps trying)
     error: str | None = None
+    secrets: tuple[str, ...] = ()  # names of the files it has that ``Bundle.keep`` may name
+
+
+def is_secret(name: str) -> bool:
+    """Whether a file of a bundle is one that comes from a key manager."""
+    return name.endswith((".pem", ".ca", ".crl"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,7 +115,8 @@ def bundle_from_json(data: dict[str, Any]) -> Bundle:
     """The Bundle in a request body. Raises ValueError, TypeError or KeyError when it is not one."""
     interfaces = tuple(Interface(**_tuples(i)) for i in data["interfaces"])
     targets = tuple(data["heartbeat_targets"])
-    return Bundle(**{**data, "interfaces": interfaces, "heartbeat_targets": targets})
+    keep = tuple(data.get("keep", ()))
+    return Bundle(**{**data, "interfaces": interfaces, "heartbeat_targets": targets, "keep": keep})
 
 
 def _tuples(data: dict[str, Any]) -> dict[str, Any]:

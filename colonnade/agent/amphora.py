@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from colonnade import wire
 from colonnade.agent import namespaces
 from colonnade.agent.beat import Beats
-from colonnade.agent.difference import Change, difference, servers
+from colonnade.agent.difference import Change, difference, renewals, servers
 from colonnade.agent.fabric import HostFabric
 from colonnade.agent.network import AmphoraNetwork
 from colonnade.agent.place import Installation, keep, kept, write_file, write_files
@@ -67,6 +67,7 @@ class Amphora:
         self._lock = threading.RLock()
         self._bundle: wire.Bundle | None = None
         self._digest: str | None = None
+        self._present: dict[str, str] = {}  # the bundle's files, with those it keeps
         self._servers: set[tuple[str, str]] = set()  # (backend, server) of the bundle
         self._error: str | None = None
         self._deaths = 0
@@ -103,17 +104,19 @@ class Amphora:
             if digest == self._digest and self._as_wanted():
                 return self.observed()
             before = self._bundle
+            files = self._with_kept(bundle)
             self._prepare()
             self._network.plug(bundle.interfaces)
             try:
-                how = self._serve(bundle.files)
+                how = self._serve(files)
             except Refused:
                 if before:
                     self._network.trim(before.interfaces, serving=before.serving)
                 raise
             if digest != self._digest:
-                keep(self._disk / "bundle.json", wire.to_json(bundle))
-            self._remember(bundle)
+                own = {name: files[name] for name in bundle.keep}
+                keep(self._disk / "bundle.json", {**wire.to_json(bundle), "kept": own})
+            self._remember(bundle, files)
             self._error, self._deaths = None, 0
             self._finish_network(bundle)
             log.info("amphora %s: bundle %s: %s", self.id, digest[:12], how)
@@ -132,8 +135,9 @@ class Amphora:
                 if (self._run / "process.json").exists():  # an agent died while it started the first one
                     self._end_strays()
                 return
+            own = data.pop("kept", {})
             bundle = wire.bundle_from_json(data)
-            self._remember(bundle)
+            self._remember(bundle, {**bundle.files, **own})
             self._beat_regularly()
             try:
                 self._network.plug(bundle.interfaces)
@@ -146,7 +150,10 @@ class Amphora:
 
     def observed(self) -> wire.Observed:
         """What the control plane is told."""
-        return wire.Observed(amphora_id=self.id, digest=self._digest, haproxy=self._haproxy, error=self._error)
+        secrets = tuple(sorted(name for name in self._present if wire.is_secret(name)))
+        return wire.Observed(
+            amphora_id=self.id, digest=self._digest, haproxy=self._haproxy, error=self._error, secrets=secrets
+        )
 
     def remove(self) -> None:
         """Remove it and all that is its own. Safe to repeat. Raises Refused while it is at an earlier change."""
@@ -169,7 +176,14 @@ class Amphora:
         current = self._processes.current
         return "running" if current and not current.ended.is_set() else "failing"
 
-    def _remember(self, bundle: wire.Bundle) -> None:
+    def _with_kept(self, bundle: wire.Bundle) -> dict[str, str]:
+        missing = [name for name in bundle.keep if name not in self._present]
+        if missing:
+            raise Refused(422, f"This amphora has no file {missing[0]} to keep.", "Look at it again.")
+        return {**bundle.files, **{name: self._present[name] for name in bundle.keep}}
+
+    def _remember(self, bundle: wire.Bundle, files: dict[str, str]) -> None:
+        self._present = files
         self._servers = servers(bundle.files.get("haproxy.cfg", ""))
         self._bundle, self._digest = bundle, wire.digest(bundle)
 
@@ -224,7 +238,8 @@ class Amphora:
             return "HAProxy unchanged"
         changes = self._changes(files) if running else None
         if changes is not None and self._processes.change(changes, wanted):
-            write_file(self._files / "haproxy.cfg", files["haproxy.cfg"], self._uid)
+            for name in ("haproxy.cfg", *(n for n in files if wire.is_secret(n) and files[n] != self._present[n])):
+                write_file(self._files / name, files[name], self._uid)
             return f"{len(changes)} runtime changes"
         fresh = self._run / "files.new"
         write_files(fresh, files, self._uid)
@@ -239,15 +254,14 @@ class Amphora:
         return "HAProxy reloaded" if running else "HAProxy started"
 
     def _changes(self, files: dict[str, str]) -> list[Change] | None:
-        before = self._bundle.files if self._bundle else {}
+        before = self._present
         if self._processes.digest != _digest(before):
             return None
-        if {n: t for n, t in before.items() if n != "haproxy.cfg"} != {
-            n: t for n, t in files.items() if n != "haproxy.cfg"
-        }:
+        renewed = renewals(before, files)
+        changes = None if renewed is None else difference(before["haproxy.cfg"], files["haproxy.cfg"])
+        if renewed is None or changes is None or len(changes) > _MOST_CHANGES:
             return None
-        changes = difference(before["haproxy.cfg"], files["haproxy.cfg"])
-        return changes if changes is not None and len(changes) <= _MOST_CHANGES else None
+        return [*renewed, *changes]
 
     def _resume(self, bundle: wire.Bundle) -> None:
         fresh = self._run / "files.new"
@@ -262,7 +276,7 @@ class Amphora:
             for socket in (self._run / "own").glob("s*"):
                 socket.unlink()
         shutil.rmtree(fresh, ignore_errors=True)  # of an agent that died before anything ran in it
-        self._serve(bundle.files)
+        self._serve(self._present)
 
     def _end_strays(self) -> None:
         """Processes that are not known: an agent died between starting one and writing it down, or a check forked."""
@@ -291,7 +305,7 @@ class Amphora:
             try:
                 self._prepare()
                 self._network.plug(bundle.interfaces)
-                self._serve(bundle.files)
+                self._serve(self._present)
                 self._finish_network(bundle)
                 self._error = None
             except (Refused, OSError) as e:

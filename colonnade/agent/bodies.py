@@ -55,6 +55,7 @@ def bundle(data: Any, amphora_id: str) -> wire.Bundle:  # noqa: ANN401 - parsed 
     for text in read.heartbeat_targets:
         target(_text(text, "a heartbeat target"))
     _files(read.files)
+    _kept(read)
     for interface in read.interfaces:
         _interface(interface)
     ports = [i.port_id for i in read.interfaces]
@@ -128,6 +129,14 @@ def _files(files: object) -> None:
         if not isinstance(text, str) or "\0" in text:
             raise ValueError(f"the file {name} is not text")
         text.encode()  # UnicodeEncodeError is a ValueError: a lone surrogate cannot be written
+
+
+def _kept(bundle: wire.Bundle) -> None:
+    for name in bundle.keep:
+        if not isinstance(name, str) or not _NAME.fullmatch(name) or not wire.is_secret(name):
+            raise ValueError(f"{_shown(name)} is not a file that an amphora can keep")
+        if name in bundle.files:
+            raise ValueError(f"the file {name} is both given and to be kept")
 
 
 def _mtu(value: object) -> None:

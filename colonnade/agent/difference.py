@@ -1,11 +1,11 @@
 """Which runtime commands take HAProxy from one configuration to another; pure. None when only a reload does."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 Line = tuple[str, ...]
-_PLAIN = re.compile(r"[A-Za-z0-9_.:,/@\[\]+-]+")  # words that the runtime socket reads as the file does
+_PLAIN = re.compile(r"[A-Za-z0-9_.:,/@()\[\]+-]+")  # words that the runtime socket reads as the file does
 _RELOAD_ONLY = ("cookie ", "external-check", "default-server", "option external-check")
 
 
@@ -70,7 +70,37 @@ class Add:
     disabled: bool
 
 
-Change = Weigh | Disable | Enable | Drop | Add
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Renew:
+    """Another content for a certificate, an authority or a revocation list that is in use."""
+
+    file: str
+    kind: str  # cert, ca-file, crl-file: what HAProxy calls it
+    text: str = field(repr=False)
+
+
+Change = Weigh | Disable | Enable | Drop | Add | Renew
+# HAProxy takes a command whole, within its buffer of 16384 bytes.
+_MOST = 15_000
+_KINDS = {".pem": "cert", ".ca": "ca-file", ".crl": "crl-file"}
+
+
+def renewals(old: Mapping[str, str], new: Mapping[str, str]) -> list[Renew] | None:
+    """Which files to renew while it runs, of all but haproxy.cfg. None when a reload is needed."""
+    if old.keys() != new.keys():
+        return None
+    changes: list[Renew] = []
+    for name in sorted(new):
+        if name == "haproxy.cfg" or old[name] == new[name]:
+            continue
+        kind = next((k for suffix, k in _KINDS.items() if name.endswith(suffix)), None)
+        text = "".join(f"{line}\n" for line in new[name].split("\n") if line.strip())  # an empty line would end it
+        if kind is None or len(text) > _MOST:
+            return None
+        changes.append(Renew(file=name, kind=kind, text=text))
+    # Between the two, no client's certificate would pass.
+    owners = [c.file.rpartition(".")[0] for c in changes if c.kind != "cert"]
+    return changes if len(set(owners)) == len(owners) else None
 
 
 def difference(old: str, new: str) -> list[Change] | None:

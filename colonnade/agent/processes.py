@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from colonnade.agent import namespaces
-from colonnade.agent.difference import Add, Change, Disable, Drop, Enable, Weigh, checked, servers
+from colonnade.agent.difference import Add, Change, Disable, Drop, Enable, Renew, Weigh, checked, servers
 from colonnade.agent.place import keep, kept, write_file
 from colonnade.agent.refused import Refused
 from colonnade.agent.runtime import Runtime, Statistics, negative, server_state, settled, sum_counters
@@ -122,7 +122,8 @@ class Processes:
                 for command, answer in _commands(change, self._dropped):
                     said = runtime.ask(command)
                     if answer not in said if answer else said:
-                        log.info("HAProxy refused %r (%s); it is reloaded instead", command, said)
+                        # Only the first line: what follows may be a private key.
+                        log.info("HAProxy refused %r (%s); it is reloaded instead", command.partition("\n")[0], said)
                         return False
                 if isinstance(change, Drop):
                     self._dropped.add(change.server)
@@ -443,6 +444,8 @@ def _commands(change: Change, dropped: set[str]) -> list[tuple[str, str]]:
             commands += [(f"add server {s} {' '.join(words)}", "registered")]
             commands += [(f"enable health {s}", "")] if has_check else []
             return commands if disabled else [*commands, (f"enable server {s}", "")]
+        case Renew(file=file, kind=kind, text=text):
+            return [(f"set ssl {kind} {file} <<\n{text}", "ransaction"), (f"commit ssl {kind} {file}", "Success")]
 
 
 def _connections(directory: Path) -> int:

@@ -30,7 +30,7 @@ from colonnade.api.monitors import HealthMonitors
 from colonnade.api.pools import Pools
 from colonnade.api.writing import Api
 from colonnade.clock import Clock
-from colonnade.drivers import Doorbell, Network, Supplies
+from colonnade.drivers import Doorbell, Network, SecretStore, Supplies
 from colonnade.settings import Settings
 from colonnade.store.store import Store
 
@@ -52,6 +52,7 @@ def make_wsgi(
     from colonnade.local import host_routes
     from colonnade.local.compute import Host
     from colonnade.local.identity import Identity
+    from colonnade.local.vault import LocalSecrets, Seal
 
     keystone = _keystone(settings, clock)
     identity = None if keystone else Identity(settings, store, clock)
@@ -60,7 +61,8 @@ def make_wsgi(
         "identity": identity, "keystone": keystone,
     }  # fmt: skip
     apps: dict[str, WSGIApplication] = dict(local.make_apps(**parts, reached=host_routes.reader(settings.agent.slot)))
-    root = make_lb_app(**parts, supplies=Host())
+    secrets = LocalSecrets(store=store, seal=Seal(settings.state / "secrets"), clock=clock)
+    root = make_lb_app(**parts, supplies=Host(), secrets=secrets)
     return Prefixes({**apps, "/load-balancer": root}, root)
 
 
@@ -75,9 +77,13 @@ def _keystone(settings: Settings, clock: Clock) -> "Keystone | None":
 def make_lb_app(
     *, settings: Settings, store: Store, network: Network, doorbell: Doorbell, clock: Clock,
     supplies: Supplies, identity: transport.Identity | None, keystone: "Keystone | None" = None,
+    secrets: SecretStore | None = None,
 ) -> "WSGIApplication":  # fmt: skip
     """The load-balancing API alone, for tokens of one of the two."""
-    api = Api(settings=settings, store=store, network=network, doorbell=doorbell, clock=clock, supplies=supplies)
+    api = Api(
+        settings=settings, store=store, network=network, doorbell=doorbell, clock=clock, supplies=supplies,
+        secrets=secrets,
+    )  # fmt: skip
     noauth = settings.api_settings.auth_strategy == "noauth"
     admit = transport.by_keystone(keystone) if keystone else transport.by_token(identity, noauth=noauth)
     app: falcon.App[Any, Any] = falcon.App(middleware=[transport.Gate(admit, Policy(settings, clock))])

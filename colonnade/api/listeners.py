@@ -1,13 +1,15 @@
 """Listeners: what may be asked of them."""
 
-from colonnade.api import access, rules, shapes, trees, writing
+from sqlalchemy import select
+
+from colonnade.api import access, certificates, rules, shapes, tls_rules, trees, writing
 from colonnade.api.listing import Listed
 from colonnade.api.resources import Kind
 from colonnade.api.trees import Change
 from colonnade.clock import utc
 from colonnade.errors import Unsupported
 from colonnade.model import Caller, Listener, LoadBalancer, Pool, Tree
-from colonnade.store import query, tables
+from colonnade.store import query, rows, tables
 from colonnade.types import Json
 
 
@@ -21,7 +23,8 @@ class Listeners(Kind[Listener]):
 
     def creation(self, who: Caller, given: Json) -> tuple[Tree, str]:
         lb_id = given["loadbalancer_id"]
-        parent_of(self, who, lb_id, "listener:post")
+        project_id = parent_of(self, who, lb_id, "listener:post")
+        certificates.check_listener(self.api, who, project_id, given)
         its_id = writing.new_id()
 
         def decide(tree: Tree) -> Change:
@@ -36,11 +39,24 @@ class Listeners(Kind[Listener]):
         if given.get("l7policies"):
             raise Unsupported("l7policies can be given with a new load balancer only; create them after the listener.")
         fields = {k: v for k, v in given.items() if k not in ("project_id", "tenant_id", "l7policies")}
-        listener = Listener(**{**self.defaults(), **writing.new_fields(self.api, lb, fields)})
+        secure = tls_rules.listener_defaults(fields["protocol"], self.api.settings.api_settings)
+        listener = Listener(**{**self.defaults(), **secure, **writing.new_fields(self.api, lb, fields)})
         self._check(tree, listener)
         rules.listener_has_effect(listener)
         rules.listener_is_unique(tree, listener)
         return listener
+
+    def admit(self, who: Caller, object_id: str, given: Json) -> None:
+        if certificates.FIELDS.isdisjoint(given):
+            return
+        with self.api.store.read() as conn:
+            row = conn.execute(select(tables.listener).where(tables.listener.c.id == object_id)).mappings().first()
+        if row is not None:
+            certificates.check_listener(self.api, who, row["project_id"], given, rows.from_row(Listener, row))
+
+    def resolved(self, old: Listener, given: Json) -> Json:
+        secure = tls_rules.listener_defaults(old.protocol, self.api.settings.api_settings)
+        return super().resolved(old, {k: secure[k] if k in secure and v is None else v for k, v in given.items()})
 
     def update(self, tree: Tree, old: Listener, given: Json) -> Change:
         new = trees.changed(old, given, utc(self.api.clock.now()))
@@ -67,6 +83,7 @@ class Listeners(Kind[Listener]):
             pool = trees.find_mutable(tree, Pool, listener.default_pool_id)
             rules.listener_takes_pool(listener.protocol, pool.protocol)
         rules.headers(listener.insert_headers, listener.protocol)
+        tls_rules.listener(listener, self.api.settings.api_settings)
         vip = tree.load_balancer.vip_address
         rules.cidrs(listener.allowed_cidrs, () if vip is None else (vip,))
 
@@ -76,8 +93,10 @@ def name(listener: Listener) -> str:
     return f"listener {listener.name or listener.id} ({listener.protocol} on port {listener.protocol_port})"
 
 
-def parent_of(kind: "Kind[Listener] | Kind[Pool]", who: Caller, lb_id: str, target: str) -> None:
-    """404 unless the load balancer exists, 403 unless the caller may do ``target`` in its project."""
+def parent_of(kind: "Kind[Listener] | Kind[Pool]", who: Caller, lb_id: str, target: str) -> str:
+    """404 unless the load balancer exists, 403 unless the caller may do ``target`` in its project, which it answers."""
     with kind.api.store.read() as conn:
         found = query.owner(conn, tables.load_balancer, lb_id)
-    access.check(target, who, trees.existing(found, LoadBalancer, lb_id)[1])
+    project_id = trees.existing(found, LoadBalancer, lb_id)[1]
+    access.check(target, who, project_id)
+    return project_id

@@ -7,7 +7,20 @@ from datetime import UTC, datetime
 import falcon
 from sqlalchemy import Connection
 
-from colonnade.api import access, graph, listing, offers, providers, replies, resources, shapes, trees, vip, writing
+from colonnade.api import (
+    access,
+    certificates,
+    graph,
+    listing,
+    offers,
+    providers,
+    replies,
+    resources,
+    shapes,
+    trees,
+    vip,
+    writing,
+)
 from colonnade.api.listeners import Listeners
 from colonnade.api.listing import Listed
 from colonnade.api.resources import Kind
@@ -54,6 +67,10 @@ class LoadBalancers(Kind[LoadBalancer]):
         }  # fmt: skip
         for subnet_id in below.subnet_ids:
             vip.check_subnet(self.api.network, who, subnet_id)
+        for wanted in below.listeners:
+            certificates.check_listener(self.api, who, project_id, wanted.fields)
+        for pool in below.pools.values():
+            certificates.check_pool(self.api, who, project_id, pool)
         lb_id = writing.new_id()
         vip.check_network(self.api.network, who, given, wish.vip_networks)
         place = vip.resolve(self.api.network, who, lb_id, project_id, given)

@@ -2,7 +2,9 @@
 
 import dataclasses
 
-from colonnade.api import access, rules, shapes, trees, writing
+from sqlalchemy import select
+
+from colonnade.api import access, certificates, rules, shapes, tls_rules, trees, writing
 from colonnade.api.listeners import parent_of
 from colonnade.api.listing import Listed
 from colonnade.api.resources import Kind
@@ -10,7 +12,7 @@ from colonnade.api.trees import Change
 from colonnade.clock import utc
 from colonnade.errors import Invalid
 from colonnade.model import Caller, Listener, LoadBalancer, Pool, SessionPersistence, Tree
-from colonnade.store import query, tables
+from colonnade.store import query, rows, tables
 from colonnade.types import Json
 
 
@@ -24,7 +26,8 @@ class Pools(Kind[Pool]):
 
     def creation(self, who: Caller, given: Json) -> tuple[Tree, str]:
         listener_id = given.pop("listener_id", None)
-        lb_id = self._parent(who, given.get("loadbalancer_id"), listener_id)
+        lb_id, project_id = self._parent(who, given.get("loadbalancer_id"), listener_id)
+        certificates.check_pool(self.api, who, project_id, given)
         its_id = writing.new_id()
 
         def decide(tree: Tree) -> Change:
@@ -40,12 +43,11 @@ class Pools(Kind[Pool]):
 
         return writing.change(self.api, lb_id, decide), its_id
 
-    def _parent(self, who: Caller, lb_id: str | None, listener_id: str | None) -> str:
+    def _parent(self, who: Caller, lb_id: str | None, listener_id: str | None) -> tuple[str, str]:
         if listener_id is None:
             if lb_id is None:
                 raise Invalid("Validation failure: Must provide at least one of: loadbalancer_id, listener_id")
-            parent_of(self, who, lb_id, "pool:post")
-            return lb_id
+            return lb_id, parent_of(self, who, lb_id, "pool:post")
         with self.api.store.read() as conn:
             found = query.owner(conn, tables.listener, listener_id)
         owner, project_id = trees.existing(found, Listener, listener_id)
@@ -54,16 +56,34 @@ class Pools(Kind[Pool]):
         access.check("pool:post", who, project_id)
         if lb_id not in (None, owner):
             raise Invalid(f"Validation failure: Listener {listener_id} is not of load balancer {lb_id}.")
-        return owner
+        return owner, project_id
 
     def made(self, lb: LoadBalancer, given: Json) -> Pool:
         """A new pool, its own fields checked."""
         fields = {k: v for k, v in given.items() if k not in ("project_id", "tenant_id")}
         wanted = fields.pop("session_persistence", None)
         persistence = None if wanted is None else SessionPersistence(**wanted)
-        pool = Pool(**writing.new_fields(self.api, lb, fields), session_persistence=persistence)
+        secure = tls_rules.pool_defaults(bool(fields.get("tls_enabled")), self.api.settings.api_settings)
+        pool = Pool(**{**secure, **writing.new_fields(self.api, lb, fields)}, session_persistence=persistence)
         rules.persistence(pool.session_persistence, pool.protocol)
+        tls_rules.pool(pool, self.api.settings.api_settings)
         return pool
+
+    def admit(self, who: Caller, object_id: str, given: Json) -> None:
+        if certificates.FIELDS.isdisjoint(given):
+            return
+        with self.api.store.read() as conn:
+            row = conn.execute(select(tables.pool).where(tables.pool.c.id == object_id)).mappings().first()
+        if row is not None:
+            certificates.check_pool(self.api, who, row["project_id"], given, rows.from_row(Pool, row))
+
+    def resolved(self, old: Pool, given: Json) -> Json:
+        enabled = bool(given.get("tls_enabled", old.tls_enabled))
+        secure = tls_rules.pool_defaults(enabled, self.api.settings.api_settings)
+        found = super().resolved(old, {k: secure[k] if k in secure and v is None else v for k, v in given.items()})
+        if enabled and not old.tls_enabled:  # switched on: what was never said is as at creation
+            found = {k: v for k, v in secure.items() if getattr(old, k) is None} | found
+        return found
 
     def update(self, tree: Tree, old: Pool, given: Json) -> Change:
         wanted = given.get("session_persistence")
@@ -71,6 +91,7 @@ class Pools(Kind[Pool]):
             given = {**given, "session_persistence": _merged(old, wanted)}
         new = trees.changed(old, given, utc(self.api.clock.now()))
         rules.persistence(new.session_persistence, new.protocol)
+        tls_rules.pool(new, self.api.settings.api_settings)
         rules.pool_has_effect(new)
         tree = trees.mark(trees.put(tree, new), pool_id=new.id)
         return Change(tree=tree, about=("pool", new.id), sentence=f"Asked to change {name(new)}.")

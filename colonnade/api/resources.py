@@ -41,6 +41,9 @@ class Kind(ABC, Generic[R]):
     def creation(self, who: Caller, given: Json) -> tuple[Tree, str]:
         """Create one: the tree it is in now, and its id."""
 
+    def admit(self, who: Caller, object_id: str, given: Json) -> None:
+        """Ask the world about a change before it is made: no transaction may wait for that. Raises Invalid."""
+
     @abstractmethod
     def update(self, tree: Tree, old: R, given: Json) -> Change:
         """What changing it asks for; nulls are resolved."""
@@ -170,6 +173,7 @@ class Item:
         given = self.kind.body.change(document)
         for target in self.kind.change_targets(given):
             lb_id = self.kind.owned(object_id, target, caller(req))
+        self.kind.admit(caller(req), object_id, given)
         answer(resp, updated(self.api, self.kind, lb_id, object_id, given))
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, object_id: str) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 from ipaddress import IPv6Address, ip_address, ip_network
 
 from colonnade.api.trees import staying
+from colonnade.core import tls
 from colonnade.errors import Conflict, Invalid, Unsupported
 from colonnade.model import HealthMonitor, Listener, Member, Pool, SessionPersistence, Tree
 from colonnade.types import ListenerProtocol as L
@@ -52,7 +53,7 @@ def pool_takes_monitor(pool: P, monitor: MonitorType) -> None:
 
 def listener_has_effect(listener: Listener) -> None:
     """501 for what this deployment cannot do yet."""
-    if listener.protocol in (L.TERMINATED_HTTPS, L.UDP, L.SCTP, L.PROMETHEUS):
+    if listener.protocol in (L.UDP, L.SCTP, L.PROMETHEUS):
         raise Unsupported(f"Listeners of protocol {listener.protocol} are not supported in this deployment yet.")
 
 
@@ -118,10 +119,11 @@ def headers(wanted: Mapping[str, str], protocol: L) -> None:
     """400 unless these headers may be inserted by a listener of this protocol."""
     if wanted and protocol not in (L.HTTP, L.TERMINATED_HTTPS):
         raise Invalid(f"Validation failure: insert_headers is not for listeners of protocol {protocol}.")
+    names = _HEADERS | tls.CLIENT_HEADERS if protocol is L.TERMINATED_HTTPS else _HEADERS
     for name, value in wanted.items():
         if name in _HEADERS_LATER:
             raise Unsupported(f"Inserting the header {name} has no effect in this deployment yet; leave it out.")
-        if name not in _HEADERS:
+        if name not in names:
             raise Invalid(f"{name} is not a valid option for insert_headers")
         if value not in ("true", "false"):
             raise Invalid(f"{value} is not a valid option for {name} of insert_headers; use the string true or false")

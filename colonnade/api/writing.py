@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Table, bindparam, delete, insert, update
 from colonnade.api import room
 from colonnade.api.trees import PART, Change, going
 from colonnade.clock import Clock, utc
-from colonnade.drivers import Doorbell, Network, Supplies
+from colonnade.drivers import Doorbell, Network, SecretStore, Supplies
 from colonnade.errors import Conflict, NotFound
 from colonnade.model import LoadBalancer, Resource, Tree
 from colonnade.settings import Settings
@@ -33,6 +33,7 @@ class Api:
     doorbell: Doorbell
     clock: Clock
     supplies: Supplies
+    secrets: SecretStore | None = None  # None: there is no key manager
 
 
 def new_id() -> str:

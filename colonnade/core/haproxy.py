@@ -11,7 +11,7 @@ and stick tables over from the one before it.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from colonnade.core import l7
+from colonnade.core import l7, tls
 from colonnade.core.words import Line, Section, argument, environment, log_format, text
 from colonnade.errors import Broken
 from colonnade.model import HealthMonitor, Listener, Member, Pool, Tree
@@ -43,7 +43,10 @@ _PEER = "colonnade"
 # On loopback in the amphora's own namespace: a new process fetches the stick tables there from the one it replaces.
 _PEER_ADDRESS = "127.0.0.1:1025"
 _TABLE: Line = ("size", "100k", "expire", "24h", "peers", _PEER)
-_MODES = {ListenerProtocol.HTTP: "http", ListenerProtocol.TCP: "tcp", ListenerProtocol.HTTPS: "tcp"}
+_MODES = {
+    ListenerProtocol.HTTP: "http", ListenerProtocol.TCP: "tcp", ListenerProtocol.HTTPS: "tcp",
+    ListenerProtocol.TERMINATED_HTTPS: "http",
+}  # fmt: skip
 _CONSISTENT: Line = ("hash-type", "consistent", "sdbm", "avalanche")  # also what lets servers be added at run time
 _BALANCE: dict[Algorithm, tuple[Line, ...]] = {
     Algorithm.ROUND_ROBIN: (("balance", "roundrobin"),),
@@ -74,6 +77,7 @@ def render(tree: Tree, vips: Sequence[str], limits: Limits) -> dict[str, str]:
     sections += [_frontend(tree, listener, pool, vips, limits) for listener, pool in fronts]
     sections += [_backend(tree, listener, pool, vips) for listener, pool in uses]
     files = {CONFIG: text(sections)}
+    files |= {f"{x.id}.list": tls.certificate_list(x) for x, _ in fronts if tls.terminates(x)}
     if _pings(tree, uses):
         files[PING_SCRIPT] = _PING
     return files
@@ -125,7 +129,7 @@ def _mode(listener: Listener) -> str:
     if listener.protocol not in _MODES:
         raise Broken(
             f"Listener {listener.id} speaks {listener.protocol}, which this amphora cannot serve.",
-            "Delete the listener, or make it HTTP, TCP or HTTPS.",
+            "Delete the listener, or make it HTTP, TERMINATED_HTTPS, TCP or HTTPS.",
         )
     return _MODES[listener.protocol]
 
@@ -176,7 +180,8 @@ def _frontend(tree: Tree, listener: Listener, pool: Pool | None, vips: Sequence[
     http = _mode(listener) == "http"
     limit = listener.connection_limit if listener.connection_limit >= 0 else limits.default_connection_limit
     lines: list[Line] = [("frontend", listener.id), ("mode", _mode(listener))]
-    lines += [("bind", endpoint(vip, listener.protocol_port)) for vip in vips]
+    secure = tls.bind(listener) if tls.terminates(listener) else ()
+    lines += [("bind", endpoint(vip, listener.protocol_port), *secure) for vip in vips]
     lines += [("timeout", "client", f"{listener.timeout_client_data}ms")]
     # HAProxy takes 0 for "as many as the process may have".
     lines += [("maxconn", str(limit))] if limit else [("tcp-request", "connection", "reject")]
@@ -190,7 +195,7 @@ def _frontend(tree: Tree, listener: Listener, pool: Pool | None, vips: Sequence[
     if http:
         # Policies come before headers are set: rules look at what the client sent.
         lines += [("option", "idle-close-on-response"), *l7.deciding(tree, listener), *_headers(listener)]
-        lines += l7.sending(tree, listener)
+        lines += [*tls.strict_transport(listener), *l7.sending(tree, listener)]
     if pool:
         lines += [("default_backend", f"{pool.id}:{listener.id}")]
     return lines
@@ -203,7 +208,9 @@ def _headers(listener: Listener) -> Iterator[Line]:
     if "x-forwarded-port" in wanted:
         yield ("http-request", "set-header", "X-Forwarded-Port", "%[dst_port]")
     if "x-forwarded-proto" in wanted:
-        yield ("http-request", "set-header", "X-Forwarded-Proto", "http")
+        yield ("http-request", "set-header", "X-Forwarded-Proto", "https" if tls.terminates(listener) else "http")
+    if tls.terminates(listener):
+        yield from tls.request_headers(wanted)
 
 
 def _backend(tree: Tree, listener: Listener, pool: Pool, vips: Sequence[str]) -> Section:
@@ -224,7 +231,7 @@ def _backend(tree: Tree, listener: Listener, pool: Pool, vips: Sequence[str]) ->
     if monitor:
         lines += _checking(monitor, vips)
     lines += [
-        _server(m, pool, monitor, cookie=persistence is PersistenceType.HTTP_COOKIE)
+        _server(m, listener, pool, monitor, cookie=persistence is PersistenceType.HTTP_COOKIE)
         for m in tree.members
         if m.pool_id == pool.id and _stays(m)
     ]
@@ -274,7 +281,9 @@ def _request(monitor: HealthMonitor, vips: Sequence[str]) -> Line:
     return line
 
 
-def _server(member: Member, pool: Pool, monitor: HealthMonitor | None, *, cookie: bool) -> Line:
+def _server(
+    member: Member, listener: Listener, pool: Pool, monitor: HealthMonitor | None, *, cookie: bool
+) -> Line:  # fmt: skip
     line: Line = ("server", member.id, endpoint(member.address, member.protocol_port), "weight", str(member.weight))
     if member.backup:
         line += ("backup",)
@@ -283,20 +292,24 @@ def _server(member: Member, pool: Pool, monitor: HealthMonitor | None, *, cookie
     if pool.protocol is PoolProtocol.PROXY:
         line += ("send-proxy",)
     if pool.protocol is PoolProtocol.PROXYV2:
-        line += ("send-proxy-v2",)
+        line += ("send-proxy-v2-ssl-cn",) if tls.terminates(listener) else ("send-proxy-v2",)
+    if pool.tls_enabled:
+        line += tls.server(listener, pool, http=_mode(listener) == "http")
     if cookie:
         line += ("cookie", member.id)
-    return line + _check(member, monitor) if monitor else line
+    return line + _check(member, pool, monitor) if monitor else line
 
 
-def _check(member: Member, monitor: HealthMonitor) -> Line:
+def _check(member: Member, pool: Pool, monitor: HealthMonitor) -> Line:
     line: Line = ("check", "inter", f"{max(monitor.delay, 1)}s")
     line += ("fall", str(monitor.max_retries_down), "rise", str(monitor.max_retries))
     if member.monitor_address:
         line += ("addr", bracketed(member.monitor_address))
     if member.monitor_port:
         line += ("port", str(member.monitor_port))
-    if monitor.type in (MonitorType.HTTPS, MonitorType.TLS_HELLO):
+    if pool.tls_enabled:
+        line += tls.check(pool, monitor)
+    elif monitor.type in (MonitorType.HTTPS, MonitorType.TLS_HELLO):
         line += ("check-ssl", "verify", "none")
         if monitor.domain_name:
             line += ("check-sni", monitor.domain_name)

@@ -1,8 +1,9 @@
 """What the control plane needs of the world, as small protocols. Drivers translate vendor errors to Later/Broken."""
 
+from collections.abc import Collection
 from typing import Protocol
 
-from colonnade.model import NetworkPort, Subnet
+from colonnade.model import Caller, Material, NetworkPort, Subnet
 from colonnade.types import Json
 
 
@@ -83,6 +84,30 @@ class AmphoraLink(Protocol):
 
     def push(self, agent_url: str, amphora_id: str, bundle: Json) -> Json:
         """Make the amphora be as the bundle (wire.Bundle as JSON) says; answers as observe."""
+        ...
+
+
+class SecretStore(Protocol):
+    """A key manager. References are those of the API: URLs of secrets and of containers."""
+
+    def read(self, ref: str, who: Caller) -> Material:
+        """What the reference leads to, with the caller's own rights. Raises NotFound, Forbidden, Invalid, Later."""
+        ...
+
+    def grant(self, ref: str, who: Caller) -> None:
+        """Let the service read it from now on, whatever project uses it; ``who`` may read it. Safe to repeat."""
+        ...
+
+    def fetch(self, ref: str, project_id: str) -> Material:
+        """The same with the service's rights, for a load balancer of this project. Raises Broken or Later."""
+        ...
+
+    def used(self, lb_id: str, refs: Collection[str]) -> None:
+        """Note that the load balancer uses these and no others, so that nobody removes them unawares."""
+        ...
+
+    def users(self) -> set[str]:
+        """Load balancers that something is noted for: for finding orphans."""
         ...
 
 

@@ -8,14 +8,14 @@ import ipaddress
 import random
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Connection
 
 from colonnade import wire
-from colonnade.errors import Broken, Conflict, Invalid, Later, Unsupported
-from colonnade.model import FixedIp, NetworkPort, Subnet
+from colonnade.errors import Broken, Conflict, Forbidden, Invalid, Later, NotFound, Unsupported
+from colonnade.model import Caller, FixedIp, Material, NetworkPort, Subnet
 from colonnade.types import Json
 
 Trouble = Callable[[str, str], None]  # told (effect, "before" | "after"); may raise, and may do anything else
@@ -51,6 +51,7 @@ class FakePlace:
     bundle: wire.Bundle | None = None
     haproxy: str = "absent"
     error: str | None = None
+    files: dict[str, str] = field(default_factory=dict)  # with those that its bundle keeps
 
     @property
     def digest(self) -> str | None:
@@ -182,6 +183,10 @@ class Cloud:
                 raise Later(f"There is no amphora {amphora_id}.")
             if self.bridges is not None and not {i.network_id for i in wanted.interfaces} <= self.bridges:
                 raise Later("A network is not there yet.")
+            missing = [name for name in wanted.keep if name not in place.files]
+            if missing:
+                raise Broken(f"This amphora has no file {missing[0]} to keep.")
+            place.files = {**wanted.files, **{name: place.files[name] for name in wanted.keep}}
             place.bundle, place.haproxy = wanted, "running" if wanted.files.get("haproxy.cfg") else "absent"
             if wanted.serving:
                 self.held.update({v.split("/")[0]: amphora_id for i in wanted.interfaces for v in i.vips})
@@ -195,7 +200,8 @@ class Cloud:
 
     def _answer(self, amphora_id: str, place: FakePlace) -> Json:
         state = "failing" if place.error else place.haproxy
-        answer = wire.Observed(amphora_id=amphora_id, digest=place.digest, haproxy=state, error=place.error)
+        answer = wire.Observed(amphora_id=amphora_id, digest=place.digest, haproxy=state, error=place.error,
+                               secrets=tuple(n for n in sorted(place.files) if wire.is_secret(n)))  # fmt: skip
         found: Json = wire.to_json(answer)
         return found
 
@@ -247,3 +253,53 @@ class FakeFabric:
         self.cloud.bridges = {n.id for n in fabric.networks}
         self.cloud.trouble("fabric", "after")
         return wire.digest(fabric)
+
+
+@dataclass
+class Vault:
+    """A key manager in memory: what each reference leads to, and who was let in beside the owner."""
+
+    trouble: Trouble = no_trouble
+    held: dict[str, Material] = field(default_factory=dict)
+    granted: set[str] = field(default_factory=set)
+    consumers: dict[str, set[str]] = field(default_factory=dict)  # load balancer -> references
+
+    def put(self, ref: str, payload: bytes, project_id: str = "p", **parts: bytes) -> str:
+        """Hold a secret, or a container of named parts; answers the reference."""
+        self.held[ref] = Material(ref=ref, project_id=project_id, payloads=parts or {"": payload})
+        return ref
+
+    def read(self, ref: str, who: Caller) -> Material:
+        """With the caller's rights: members read what is their project's."""
+        self.trouble("read", "before")
+        found = self.held.get(ref)
+        if found is None:
+            raise NotFound(f"{ref} not found.")
+        if not who.is_admin and who.project_id != found.project_id:
+            raise Forbidden(f"{ref} may not be read.")
+        return found
+
+    def grant(self, ref: str, who: Caller) -> None:
+        """Let the service in."""
+        self.granted.add(ref)
+
+    def fetch(self, ref: str, project_id: str) -> Material:
+        """With the service's rights."""
+        self.trouble("fetch", "before")
+        found = self.held.get(ref)
+        if found is None:
+            raise Broken(f"{ref} does not exist any more.", "Give another reference.")
+        if found.project_id != project_id and ref not in self.granted:
+            raise Broken(f"{ref} belongs to another project.", "Give another reference.")
+        return found
+
+    def used(self, lb_id: str, refs: Collection[str]) -> None:
+        """Note it."""
+        self.trouble("used", "before")
+        self.consumers[lb_id] = set(refs)
+        if not refs:
+            del self.consumers[lb_id]
+
+    def users(self) -> set[str]:
+        """Load balancers that something is noted for."""
+        return set(self.consumers)

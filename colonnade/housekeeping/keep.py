@@ -13,8 +13,9 @@ from collections.abc import Callable, Collection, Iterable
 from sqlalchemy import Connection
 
 from colonnade.clock import Clock
-from colonnade.drivers import Compute, Doorbell, Network
+from colonnade.drivers import Compute, Doorbell, Network, SecretStore
 from colonnade.errors import Broken, Later
+from colonnade.housekeeping.watch import Watch
 from colonnade.model import Amphora
 from colonnade.settings import Settings
 from colonnade.store import amphorae, events, orphans, work
@@ -32,12 +33,18 @@ class HouseKeeper:
     """One housekeeping program. ``removed`` counts by kind what it has taken away since its start."""
 
     def __init__(
-        self, *, settings: Settings, store: Store, network: Network, compute: Compute, doorbell: Doorbell, clock: Clock
-    ) -> None:
+        self, *, settings: Settings, store: Store, network: Network, compute: Compute, doorbell: Doorbell, clock: Clock,
+        secrets: SecretStore | None = None,
+    ) -> None:  # fmt: skip
         self._settings = settings.house_keeping
         self._store, self._network, self._compute = store, network, compute
         self._doorbell, self._clock = doorbell, clock
         self._since: dict[tuple[str, str], float] = {}  # (kind, id) -> when it was first seen without an owner
+        self._watch = secrets and Watch(
+            store=store, secrets=secrets, doorbell=doorbell, clock=clock,
+            warning_days=[int(d) for d in self._settings.certificate_warning_days],
+        )  # fmt: skip
+        self._checked_at = float("-inf")
         self.removed: Counter[str] = Counter()
 
     def run(self, stop: threading.Event) -> None:
@@ -51,6 +58,7 @@ class HouseKeeper:
         """Every duty once. One that fails holds up no other."""
         duties: tuple[Callable[[], None], ...] = (
             self._purge_events, self._places, self._amphorae, self._ports, self._rows, self._neglected,
+            self._certificates,
         )  # fmt: skip
         for duty in duties:
             try:
@@ -136,6 +144,14 @@ class HouseKeeper:
                     work.nudge(conn, lb_id, self._clock.now())
             self._doorbell.ring(lb_id)
             log.warning("Nothing was due for a load balancer that is not well; it is now.", extra={"lb": lb_id})
+
+    def _certificates(self) -> None:
+        now = self._clock.monotonic()
+        if self._watch and now - self._checked_at >= self._settings.secret_check_interval_s:
+            self._checked_at = now
+            self._watch.changes()
+            self._watch.endings()
+            self._watch.leftovers()
 
     def _ripe(self, kind: str, ownerless: Collection[str]) -> list[str]:
         """Those of them that have had no owner for long enough; remembers since when the others have none."""

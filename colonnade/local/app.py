@@ -8,9 +8,10 @@ import falcon
 from colonnade.clock import Clock
 from colonnade.drivers import Doorbell, Network
 from colonnade.errors import Unauthorized
-from colonnade.local import compute, host_routes, identity_api, image, network_api, web
+from colonnade.local import compute, host_routes, identity_api, image, key_manager, network_api, web
 from colonnade.local.host_routes import Routes
 from colonnade.local.identity import Identity
+from colonnade.local.vault import LocalSecrets, Seal
 from colonnade.local.web import Service, Shape, WSGIApp
 from colonnade.model import Caller
 from colonnade.settings import Settings
@@ -51,12 +52,19 @@ def make_apps(
         app = web.make(service, routes)
         return keystone.before(app, service.is_open) if keystone else app
 
+    secrets = LocalSecrets(store=store, seal=Seal(settings.state / "secrets"), clock=clock)
     apps = {
         "/network": make(
             "/network", web.neutron_shape, network_api.OPEN_PATHS, network_api.routes(store, doorbell, clock, reached)
         ),
         "/compute": make("/compute", web.nova_shape, compute.OPEN_PATHS, compute.routes(store)),
         "/image": make("/image", web.nova_shape, image.OPEN_PATHS, image.routes()),
+        "/key-manager": make(
+            "/key-manager",
+            key_manager.barbican_shape,
+            key_manager.OPEN_PATHS,
+            key_manager.routes(secrets, doorbell, clock),
+        ),
     }
     if identity:
         routes = identity_api.routes(identity)

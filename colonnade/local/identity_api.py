@@ -28,6 +28,7 @@ _SERVICES = {  # type -> (name, path)
     "network": ("neutron", "/network"),
     "compute": ("nova", "/compute/v2.1"),
     "image": ("glance", "/image"),
+    "key-manager": ("barbican", "/key-manager"),
 }
 _DOMAIN = {"id": directory.DEFAULT_DOMAIN, "name": directory.DEFAULT_DOMAIN_NAME}
 OPEN_PATHS = frozenset({"", "/v3", "/v3/auth/tokens"})  # POST tokens has no token yet; the others ask for one

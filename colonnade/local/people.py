@@ -21,6 +21,7 @@ from colonnade.store.local_tables import (
     local_network,
     local_port,
     local_project,
+    local_secret,
     local_role,
     local_role_assignment,
     local_user,
@@ -29,7 +30,7 @@ from colonnade.store.tables import load_balancer, quota
 from colonnade.types import Json
 
 _OWNED = {load_balancer: "load balancer", local_network: "network", local_port: "port",
-          local_floating_ip: "floating IP"}  # fmt: skip
+          local_floating_ip: "floating IP", local_secret: "secret"}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,6 +141,7 @@ def clouds(settings: Settings, passwords: dict[str, str]) -> str:
             f"    network_endpoint_override: {base}/network",
             f"    compute_endpoint_override: {base}/compute/v2.1",
             f"    image_endpoint_override: {base}/image",
+            f"    key_manager_endpoint_override: {base}/key-manager",
             f"    identity_endpoint_override: {base}/identity",
         ]
     return "\n".join(lines) + "\n"

@@ -1,6 +1,18 @@
 """The tables of the small cloud around a stand-alone installation: identity, and networks with their addresses."""
 
-from sqlalchemy import JSON, Boolean, Column, DateTime, Float, Integer, String, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    DateTime,
+    Float,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)  # fmt: skip
 
 from colonnade.store.tables import metadata
 
@@ -128,4 +140,54 @@ local_floating_ip = Table(
     Column("port_id", String(36)),
     Column("fixed_ip_address", String(64)),
     UniqueConstraint("port_id", "fixed_ip_address"),
+)
+
+
+def _entrusted() -> tuple[Column[object], ...]:
+    """What secrets and containers have. ``read_users`` and ``project_access`` are their ACL, when one was set."""
+    return (
+        Column("id", String(36), primary_key=True),
+        Column("project_id", String(64), nullable=False, index=True),
+        Column("creator_id", String(64), nullable=False),
+        Column("name", String(255)),
+        Column("created_at", DateTime, nullable=False),
+        Column("updated_at", DateTime, nullable=False),
+        Column("read_users", JSON, nullable=False, default=list),
+        Column("project_access", Boolean, nullable=False, default=True),
+        Column("acl_created_at", DateTime),
+        Column("acl_updated_at", DateTime),
+    )
+
+
+local_secret = Table(
+    "local_secret",
+    metadata,
+    *_entrusted(),
+    Column("secret_type", String(32), nullable=False),
+    Column("algorithm", String(255)),
+    Column("bit_length", Integer),
+    Column("mode", String(255)),
+    Column("expiration", DateTime),
+    Column("content_type", String(64)),  # null: there is no payload yet
+    Column("payload", LargeBinary(262144)),  # encrypted
+)
+
+local_container = Table(
+    "local_container",
+    metadata,
+    *_entrusted(),
+    Column("type", String(32), nullable=False),
+    Column("secret_refs", JSON, nullable=False),  # [{"name": ..., "secret_id": ...}, ...]
+)
+
+# Who uses a secret or a container. A container's consumers have a name and a URL, a secret's three words.
+local_consumer = Table(
+    "local_consumer",
+    metadata,
+    Column("id", String(36), primary_key=True),  # follows from the rest: registering twice is once
+    Column("owner_id", String(36), nullable=False, index=True),
+    Column("service", String(255), nullable=False),
+    Column("resource_type", String(255), nullable=False),
+    Column("resource_id", String(512), nullable=False),
+    Column("created_at", DateTime, nullable=False),
 )

@@ -156,6 +156,22 @@ event = Table(
     Column("help", Text, nullable=False, default=""),
 )
 
+# What certificates, authorities and revocation lists of listeners and pools were found to be. ``until`` null: not
+# known, or without an end; ``digest`` null: it could not be read.
+certificate = Table(
+    "certificate",
+    metadata,
+    Column("object_id", String(36), primary_key=True),  # a listener's or a pool's
+    Column("role", String(16), primary_key=True),
+    Column("ref", String(255), primary_key=True),
+    Column("loadbalancer_id", String(36), nullable=False, index=True),
+    Column("object_type", String(16), nullable=False),
+    Column("digest", String(64)),
+    Column("until", DateTime),
+    Column("problem", Text),
+    Column("warned_days", Integer),
+)
+
 COUNTERS = ("bytes_in", "bytes_out", "total_connections", "request_errors")
 
 GONE = ""  # the amphora whose row holds what amphorae that are gone have counted

@@ -1,13 +1,21 @@
 """What a turn of the loop writes on a load balancer's rows when it ends: done, failed, or gone for good."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import Connection, Table, and_, delete, update
 
 from colonnade.clock import utc
 from colonnade.model import HealthMonitor, L7Policy, L7Rule, Listener, Member, Pool, Resource, Tree
 from colonnade.store import work
-from colonnade.store.tables import OF, listener, listener_statistics, load_balancer, member, tag
+from colonnade.store.tables import (
+    OF,
+    certificate,
+    listener,
+    listener_statistics,
+    load_balancer,
+    member,
+    tag,
+)
 from colonnade.types import OperatingStatus, ProvisioningStatus
 
 _Status = ProvisioningStatus
@@ -17,8 +25,11 @@ _UNWATCHED: tuple[type[Resource], ...] = (HealthMonitor, L7Policy, L7Rule)  # th
 _AT_ONCE = 500  # ids in one statement
 
 
-def done(conn: Connection, lease: work.Lease, tree: Tree, now: float) -> bool:
-    """The world is as ``tree`` wants: its objects are ACTIVE, those that were to go are gone.
+def done(
+    conn: Connection, lease: work.Lease, tree: Tree, now: float, problems: Mapping[str, str] | None = None
+) -> bool:  # fmt: skip
+    """The world is as ``tree`` wants: its objects are ACTIVE, those that were to go are gone. ``problems`` are of
+    objects that cannot be served, or not as wanted: those are in ERROR, each with its reason.
 
     False, and nothing is changed, when a write came after ``tree`` was read. Raises work.Lost.
     """
@@ -31,7 +42,9 @@ def done(conn: Connection, lease: work.Lease, tree: Tree, now: float) -> bool:
         _set(conn, load_balancer, [balancer.id], {**fresh, **({"reason": None} if told else {})})
     doomed = _doomed(tree)
     for cls in _CHILDREN:
-        _activate(conn, cls, [c for c in _children(tree, cls) if c.id not in doomed], now)
+        kept = [c for c in _children(tree, cls) if c.id not in doomed]
+        _activate(conn, cls, [c for c in kept if c.id not in (problems or {})], now)
+        _accuse(conn, cls, [c for c in kept if c.id in (problems or {})], problems or {}, now)
     _let_go(conn, tree, doomed)
     for cls in _UNWATCHED:
         for child in _children(tree, cls):
@@ -65,7 +78,7 @@ def gone(conn: Connection, lease: work.Lease, tree: Tree) -> None:
     lb_id = tree.load_balancer.id
     ids = [lb_id, *(c.id for cls in _CHILDREN for c in _children(tree, cls))]
     _delete_tags(conn, ids)
-    for table in (*(OF[cls] for cls in _CHILDREN), listener_statistics):
+    for table in (*(OF[cls] for cls in _CHILDREN), listener_statistics, certificate):
         conn.execute(delete(table).where(table.c.loadbalancer_id == lb_id))
     conn.execute(delete(load_balancer).where(load_balancer.c.id == lb_id))
 
@@ -92,6 +105,15 @@ def _activate(conn: Connection, cls: type[Resource], kept: Sequence[Resource], n
     fresh = {"provisioning_status": _Status.ACTIVE, "updated_at": utc(now)}
     _set(conn, OF[cls], under_way, fresh)
     _set(conn, OF[cls], healed, {**fresh, "reason": None})
+
+
+def _accuse(
+    conn: Connection, cls: type[Resource], unwell: Sequence[Resource], problems: Mapping[str, str], now: float
+) -> None:  # fmt: skip
+    for one in unwell:
+        if (one.provisioning_status, one.reason) != (_Status.ERROR, problems[one.id]):
+            told = {"provisioning_status": _Status.ERROR, "reason": problems[one.id], "updated_at": utc(now)}
+            _set(conn, OF[cls], [one.id], told)
 
 
 def _let_go(conn: Connection, tree: Tree, doomed: frozenset[str]) -> None:

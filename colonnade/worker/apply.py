@@ -9,7 +9,7 @@ from sqlalchemy import Connection, update
 from colonnade import wire
 from colonnade.clock import Clock
 from colonnade.core.steps import Await, Boot, Plug, Push, ReleaseVip, Remove, Step, TakeVip, Unplug
-from colonnade.drivers import AmphoraLink, Compute, Network
+from colonnade.drivers import AmphoraLink, Compute, Network, SecretStore
 from colonnade.errors import ApiError, Broken, Later
 from colonnade.store import amphorae, work
 from colonnade.store.store import Store
@@ -30,6 +30,7 @@ class Hands:
     lease: work.Lease
     lease_s: float
     fabric_first: Callable[[], bool]
+    secrets: SecretStore | None = None  # None: an installation without a key manager
 
     @contextmanager
     def write(self) -> Iterator[Connection]:

@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from colonnade import wire
 from colonnade.clock import Clock
 from colonnade.core import bundle
-from colonnade.drivers import AmphoraLink, Compute, Doorbell, Network
+from colonnade.drivers import AmphoraLink, Compute, Doorbell, Network, SecretStore
 from colonnade.errors import Broken, Later
 from colonnade.model import Amphora, NetworkPort, Tree
 from colonnade.settings import Settings
@@ -55,11 +55,11 @@ class Worker:
     def __init__(
         self, *, settings: Settings, store: Store, network: Network, compute: Compute, link: AmphoraLink,
         doorbell: Doorbell, clock: Clock, fabric: FabricPusher | None, render: Render | None = None,
-        rng: random.Random | None = None,
+        rng: random.Random | None = None, secrets: SecretStore | None = None,
     ) -> None:  # fmt: skip
         self._settings = settings.controller_worker
         self._store, self._network, self._compute, self._link = store, network, compute, link
-        self._doorbell, self._clock, self._fabric = doorbell, clock, fabric
+        self._doorbell, self._clock, self._fabric, self._secrets = doorbell, clock, fabric, secrets
         self._render = render or _renderer(settings)
         host = settings.default.host or socket.gethostname()
         self.owner, self._machine = owner.name(host), owner.machine()
@@ -169,7 +169,7 @@ class Worker:
     def _balancer_turn(self, lease: work.Lease) -> float | None:
         hands = Hands(
             store=self._store, network=self._network, compute=self._compute, link=self._link, clock=self._clock,
-            lease=lease, lease_s=self._settings.lease_s, fabric_first=self._fabric_first(),
+            lease=lease, lease_s=self._settings.lease_s, fabric_first=self._fabric_first(), secrets=self._secrets,
         )  # fmt: skip
         turn = Turn(
             hands=hands, render=self._render, patience=self._patience,

@@ -1,13 +1,15 @@
 """Looking at one load balancer: its tree in the database, and what drivers and agents say of the world."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from colonnade import wire
+from colonnade.core import certificates, haproxy, tls
+from colonnade.core.certificates import Found, Gathered
 from colonnade.core.plan import Desired, Observed, Place
 from colonnade.core.steps import Seat
-from colonnade.drivers import AmphoraLink, Network
+from colonnade.drivers import AmphoraLink, Network, SecretStore
 from colonnade.errors import Broken, Later
 from colonnade.model import Amphora, L7Policy, L7Rule, LoadBalancer, NetworkPort, Subnet, Tree
 from colonnade.types import AmphoraStatus, Json, ProvisioningStatus, Role
@@ -26,6 +28,7 @@ class Seen:
     failing: str | None = None
     ports: dict[str, NetworkPort] = field(default_factory=dict)  # by network
     bundle: wire.Bundle | None = None  # the one rendered for these ports
+    secrets: tuple[str, ...] = ()  # certificates' files that it has
 
     def answered(self, answer: Json | None) -> None:
         """Take in what its agent says (wire.Observed); None: the agent has no such amphora."""
@@ -33,6 +36,7 @@ class Seen:
         self.there = answer is not None
         found = answer or {}
         self.row = dataclasses.replace(self.row, digest=found.get("digest"))
+        self.secrets = tuple(found.get("secrets") or ())
         failing = found.get("error") or found.get("haproxy") == "failing"
         why = found.get("error") or "it ends as soon as it is started"
         self.failing = f"HAProxy does not run in amphora {self.row.id}: {why}" if failing else None
@@ -73,6 +77,9 @@ class Sight:
     vip: NetworkPort | None
     subnets: dict[str, list[Subnet]] = field(default_factory=dict)
     amphorae: dict[str, Seen] = field(default_factory=dict)
+    found: Mapping[str, Found] = field(default_factory=dict)  # what references into the key manager lead to
+    problems: dict[str, str] = field(default_factory=dict)  # listener or pool -> what is wrong with its certificates
+    waiting: tuple[str, ...] = ()  # why something is left out that may come yet
 
     @property
     def balancer(self) -> LoadBalancer:
@@ -100,9 +107,25 @@ class Sight:
             if self.vip and all(subnets == plugged.get(n) for n, subnets in networks.items()):
                 if seen.bundle is None:
                     ports = [p for n, p in seen.ports.items() if n in networks]
-                    seen.bundle = render(self.live, seen.row, ports, self.vip)
+                    seen.bundle = self._rendered(render, seen, ports, self.vip)
                 digests[id] = wire.digest(seen.bundle)
         return Desired(seats=_seats(self.balancer), networks=networks, bundles=digests)
+
+    def _rendered(
+        self, render: Render, seen: Seen, ports: Sequence[NetworkPort], vip: NetworkPort
+    ) -> wire.Bundle:  # fmt: skip
+        """The bundle, with the certificates that it needs."""
+        if not self.found:
+            return render(self.live, seen.row, ports, vip)
+        gathered: Gathered = certificates.gather(self.live, self.found, seen.secrets)
+        self.problems, self.waiting = gathered.problems, gathered.waiting
+        bundle = render(gathered.tree, seen.row, ports, vip)
+        needed = set(served_files(gathered.tree)) if bundle.files else set()
+        return dataclasses.replace(
+            bundle,
+            files=bundle.files | {n: text for n, text in gathered.files.items() if n in needed},
+            keep=tuple(n for n in gathered.keep if n in needed),
+        )
 
     def observed(self) -> Observed:
         """What is there."""
@@ -110,12 +133,13 @@ class Sight:
         return Observed(vip=self.vip is not None, vip_owned=self.balancer.vip_owned, amphorae=places)
 
 
-def look(tree: Tree, network: Network, link: AmphoraLink) -> Sight:
+def look(tree: Tree, network: Network, link: AmphoraLink, secrets: SecretStore | None = None) -> Sight:
     """What is there for this load balancer now. Raises Later or Broken when that cannot be known."""
     vip_port = tree.load_balancer.vip_port_id
     sight = Sight(tree=tree, live=live(tree), vip=network.port(vip_port) if vip_port else None)
     if not tree.delete_wanted:
         sight.subnets = _subnets(sight.live, network)
+        sight.found = {use.ref: fetch(use.ref, tree, secrets) for use in tls.uses(sight.live)}
     for row in tree.amphorae:
         seen = sight.amphorae[row.id] = Seen(stored=row, row=row)
         if tree.delete_wanted:
@@ -124,6 +148,22 @@ def look(tree: Tree, network: Network, link: AmphoraLink) -> Sight:
         if row.agent_url:
             _ask(seen, row.agent_url, link)
     return sight
+
+
+def fetch(ref: str, tree: Tree, secrets: SecretStore | None) -> Found:
+    """What the reference leads to, or why it leads nowhere."""
+    if secrets is None:
+        return Broken("This installation has no key manager.", "Configure one, or delete what needs it.")
+    try:
+        return secrets.fetch(ref, tree.load_balancer.project_id)
+    except (Later, Broken) as e:
+        return e
+
+
+def served_files(tree: Tree) -> list[str]:
+    """Files of what is up: an amphora gets no key that it does not need."""
+    up = {x.id for x, _ in haproxy.served(tree)} | {p.id for _, p in haproxy.used(tree)}
+    return [use.file for use in tls.uses(tree) if use.owner in up]
 
 
 def live(tree: Tree) -> Tree:

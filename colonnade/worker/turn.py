@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
+from colonnade.core import certificates, tls
 from colonnade.core.plan import plan
 from colonnade.core.steps import Step
 from colonnade.errors import Broken, Later
 from colonnade.model import Tree
 from colonnade.store import amphorae, events, rows, verdict, work
+from colonnade.store import certificates as watched
 from colonnade.types import ProvisioningStatus
 from colonnade.worker.apply import Hands, apply
 from colonnade.worker.observe import Render, Sight, look
@@ -50,6 +52,7 @@ class Turn:
     number: int
     did: list[str] = field(default_factory=list)
     due_at: float | None = None  # when the next turn is due, as far as this one knows
+    _watched: list[watched.Watched] = field(default_factory=list)  # what is known of certificates
 
     @property
     def subject(self) -> str:
@@ -64,8 +67,10 @@ class Turn:
                 return self._forget()
             sight: Sight | None = None
             try:
-                sight = look(tree, self.hands.network, self.hands.link)
+                sight = look(tree, self.hands.network, self.hands.link, self.hands.secrets)
                 self._reach(sight)
+                if sight.waiting:
+                    raise Later(" ".join(sight.waiting))
             except Stopped:
                 return self._put_back(sight, "Stopping; the next worker goes on.")
             except (Later, Broken) as e:
@@ -108,15 +113,17 @@ class Turn:
 
     def _ended(self, sight: Sight) -> bool:
         """Write that it is done. False when a write came meanwhile: look again, at both."""
+        self._say_used(sight)
         lease, now, tree = self.hands.lease, self.hands.clock.now(), sight.tree
         with self.hands.store.write() as conn:
             if tree.delete_wanted:
                 verdict.gone(conn, lease, tree)
             else:
-                done = verdict.done(conn, lease, tree, now)
+                done = verdict.done(conn, lease, tree, now, sight.problems)
                 self._facts(conn, sight, now)
                 if not done:
                     return False
+                self._note_certificates(conn, sight)
             sentence = self._story(tree)
             if sentence:
                 self._event(conn, tree, "did", sentence)
@@ -125,6 +132,33 @@ class Turn:
             logging.INFO, sentence or "Nothing to do.", amphora=",".join(sight.amphorae), bundle=",".join(digests)
         )
         return True
+
+    def _say_used(self, sight: Sight) -> None:
+        """Tell the key manager what is in use, if anything is or was. Before the verdict: a worker that dies between
+        the two says it once more."""
+        tree, secrets = sight.tree, self.hands.secrets
+        if secrets is None:
+            return
+        with self.hands.store.read() as conn:
+            self._watched = watched.of(conn, tree.load_balancer.id)
+        before, now = {w.ref for w in self._watched}, set(sight.found)
+        if tree.delete_wanted:
+            now, before = set(), before | {use.ref for use in tls.uses(tree)}
+        if before | now:
+            try:
+                secrets.used(tree.load_balancer.id, now)
+            except (Later, Broken) as e:  # it is a courtesy; the sweep says it again
+                self._log(logging.WARNING, f"The key manager was not told what is in use: {e}")
+
+    def _note_certificates(self, conn: Connection, sight: Sight) -> None:
+        if not sight.found and not self._watched:
+            return
+        balancer, now = sight.balancer, self.hands.clock.now()
+        known = certificates.known(sight.live, sight.found)
+        for trouble in watched.note(conn, balancer.id, self._watched, known):
+            use = trouble.use
+            sentence = f"{use.kind.capitalize()} {use.owner}: {trouble.problem}"
+            events.add(conn, balancer.id, balancer.project_id, now, "failed", (use.kind, use.owner), sentence)
 
     def _failed(self, tree: Tree, sight: Sight | None, error: Later | Broken) -> None:
         lease, now, broken = self.hands.lease, self.hands.clock.now(), isinstance(error, Broken)

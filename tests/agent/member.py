@@ -1,7 +1,12 @@
-"""A tiny web server, run inside a namespace: answers its name, and /health by whether a file exists."""
+"""A tiny web server, run inside a namespace: answers its name, /health by whether a file exists, /headers what it got.
+
+Arguments: port, name, that file; for TLS a certificate with its key, and whom clients' certificates must come from.
+"""
 
 import http.server
+import json
 import pathlib
+import ssl
 import sys
 
 
@@ -12,6 +17,9 @@ class _Answer(http.server.BaseHTTPRequestHandler):
         name, sick = sys.argv[2], pathlib.Path(sys.argv[3])
         status = 500 if self.path == "/health" and sick.exists() else 200
         body = (self.client_address[0] if self.path == "/client" else name).encode()
+        if self.path == "/headers":
+            tls = {"sni": server.asked, "peer": self.connection.getpeercert()} if len(sys.argv) > 4 else {}
+            body = json.dumps({**{k.lower(): v for k, v in self.headers.items()}, **tls}).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -26,4 +34,14 @@ class _Server(http.server.ThreadingHTTPServer):
     request_queue_size = 128
 
 
-_Server(("::", int(sys.argv[1])), _Answer).serve_forever()
+server = _Server(("::", int(sys.argv[1])), _Answer)
+server.asked = None
+if len(sys.argv) > 4:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(sys.argv[4])
+    context.sni_callback = lambda _connection, name, _context: setattr(server, "asked", name)
+    if len(sys.argv) > 5:
+        context.load_verify_locations(sys.argv[5])
+        context.verify_mode = ssl.CERT_REQUIRED
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+server.serve_forever()

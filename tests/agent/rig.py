@@ -136,8 +136,11 @@ class Rig:
         for member in self.members:
             member.wait(5)
 
-    def member(self, name: str, network: str, *addresses: str, port: int = 80) -> Path:
-        """A web server of this name with these addresses. Answers the file that makes it sick."""
+    def member(
+        self, name: str, network: str, *addresses: str, port: int = 80, secure: tuple[Path, ...] = ()
+    ) -> Path:  # fmt: skip
+        """A web server of this name with these addresses; with TLS by the files ``secure``: a certificate, and
+        perhaps an authority for clients. Answers the file that makes it sick."""
         namespace = f"{self.here.prefix}{name}"
         sick = self.state / f"sick-{name}"
         namespaces.create(namespace)
@@ -154,9 +157,12 @@ class Rig:
             str(port),
             name,
             str(sick),
+            *map(str, secure),
         ]
         self.members.append(subprocess.Popen(words))
-        eventually(lambda: get(addresses[0].split("/")[0], port) == name)
+        first = addresses[0].split("/")[0]
+        eventually(lambda: socket.create_connection((first, port), 1).close() or True if secure
+                   else get(first, port) == name)  # fmt: skip
         return sick
 
     def address(self) -> str:

@@ -9,7 +9,7 @@ from sqlalchemy import delete, update
 
 from colonnade.api.app import Prefixes, make_lb_app
 from colonnade.drivers.doorbell import MemoryDoorbell
-from colonnade.drivers.fake import Cloud
+from colonnade.drivers.fake import Cloud, Vault
 from colonnade.errors import Unauthorized
 from colonnade.model import Caller, Subnet
 from colonnade.settings import Settings
@@ -65,6 +65,7 @@ class Service:
     cloud: Cloud = field(default_factory=Cloud)
     doorbell: MemoryDoorbell = field(default_factory=MemoryDoorbell)
     clock: Ticking = field(default_factory=Ticking)
+    vault: Vault = field(default_factory=Vault)
 
     def __post_init__(self) -> None:
         self.subnet: Subnet = self.cloud.add_subnet("10.1.0.0/24", project_id="alice-project")
@@ -76,7 +77,7 @@ class Service:
         self.settings = dataclasses.replace(self.settings, api_settings=section)
         alone = make_lb_app(
             settings=self.settings, store=self.store, network=self.cloud, doorbell=self.doorbell, clock=self.clock,
-            identity=People(), supplies=self.cloud,
+            identity=People(), supplies=self.cloud, secrets=self.vault,
         )  # fmt: skip
         self.wsgi = Prefixes({"/load-balancer": alone}, alone)
         self.client = falcon.testing.TestClient(self.wsgi)

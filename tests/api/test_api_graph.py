@@ -59,7 +59,7 @@ WRONG: list[tuple[Any, int]] = [
     ({"listeners": [LISTENER, LISTENER]}, 409),
     ({"listeners": [{**LISTENER, "loadbalancer_id": nobody_has()}]}, 400),
     ({"listeners": [{**LISTENER, "protocol": "UDP"}]}, 501),
-    ({"listeners": [{**LISTENER, "tls_ciphers": "x"}]}, 501),
+    ({"listeners": [{**LISTENER, "tls_ciphers": "x"}]}, 400),
     ({"listeners": [{**LISTENER, "l7policies": [{}]}]}, 400),
     ({"listeners": [{**LISTENER, "protocol": "HTTPS", "default_pool": {"name": "web"}}], "pools": [POOL]}, 400),
     ({"listeners": [{**LISTENER, "allowed_cidrs": ["fd00::/8"]}]}, 400),
@@ -69,7 +69,7 @@ WRONG: list[tuple[Any, int]] = [
     ({"pools": [{**POOL, "members": [{**MEMBERS[0], "request_sriov": True}]}]}, 501),
     ({"pools": [{**POOL, "healthmonitor": {**MONITOR, "type": "SCTP"}}]}, 400),
     ({"pools": [{**POOL, "healthmonitor": {"type": "TCP"}}]}, 400),
-    ({"pools": [{**POOL, "tls_enabled": True}]}, 501),
+    ({"pools": [{**POOL, "ca_tls_container_ref": "x"}]}, 400),
     ({"pools": [{**POOL, "session_persistence": {"type": "APP_COOKIE"}}]}, 400),
     ({"pools": "x"}, 400),
 ]

@@ -6,7 +6,8 @@ import pytest
 import yaml
 from desired import tree
 
-from colonnade.core import haproxy
+from colonnade.core import haproxy, tls
+from tests import pki
 
 CASES = sorted(p.parent for p in (Path(__file__).parent.parent / "golden").glob("*/desired.yaml"))
 
@@ -26,8 +27,16 @@ def test_the_files_are_as_before(case, request):
 @pytest.mark.parametrize("case", CASES, ids=lambda p: p.name)
 def test_haproxy_takes_the_file(case, haproxy_says):
     files = {p.name: p.read_text() for p in case.iterdir()}
+    files |= secrets(yaml.safe_load(files["desired.yaml"]))
     if "haproxy.cfg" in files:
         complaints = haproxy_says(files)
         if case.name == "timeouts-never":
             complaints = "\n".join(c for c in complaints.splitlines() if "missing timeouts" not in c)
         assert complaints == ""
+
+
+def secrets(given):
+    """Real certificates for everything that refers to one."""
+    ca = pki.authority()
+    texts = {"certificate": ca.issue("www.example.org").bundle_pem, "authority": ca.pem, "revocations": ca.revoke()}
+    return {use.file: texts[use.role].decode() for use in tls.uses(tree(given))}

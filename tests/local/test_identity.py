@@ -41,7 +41,7 @@ def test_the_catalogue_names_every_service(cloud: Cloud) -> None:
     urls = {s["type"]: s["endpoints"][0]["url"].removeprefix("http://falconframework.org") for s in catalog}
     assert urls == {
         "identity": "/identity", "load-balancer": "/load-balancer", "network": "/network",
-        "compute": "/compute/v2.1", "image": "/image",
+        "compute": "/compute/v2.1", "image": "/image", "key-manager": "/key-manager",
     }  # fmt: skip
     assert {e["region_id"] for s in catalog for e in s["endpoints"]} == {"RegionOne"}
 

@@ -1,5 +1,6 @@
 """The stock client and SDK against the small cloud, over HTTP."""
 
+import base64
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ from colonnade.model import Amphora
 from colonnade.store.rows import to_row
 from colonnade.store.tables import amphora
 from colonnade.types import AmphoraStatus
+from tests import pki
 
 
 @pytest.fixture
@@ -79,7 +81,7 @@ def test_the_program_itself() -> None:
 def test_the_operators_commands(openstack: Shell) -> None:
     assert openstack("colonnade", "token issue -f json")["id"]
     types = {s["Type"] for s in openstack("colonnade", "catalog list -f json")}
-    assert types == {"identity", "load-balancer", "network", "compute", "image"}
+    assert types == {"identity", "load-balancer", "network", "compute", "image", "key-manager"}
     projects = {p["Name"] for p in openstack("colonnade", "project list -f json")}
     assert projects == {"admin", "demo", "service"}
     assert {u["Name"] for u in openstack("colonnade", "user list -f json")} == {"admin", "demo"}
@@ -191,3 +193,42 @@ def test_tenants_are_made_and_unmade(openstack: Shell) -> None:
     run("user delete alice")
     run("project delete crimson")
     assert "crimson" not in {p["Name"] for p in run("project list -f json")}
+
+
+def test_secrets_by_the_stock_commands(openstack: Shell, tmp_path: Path) -> None:
+    bundle = tmp_path / "server.p12"
+    bundle.write_bytes(pki.authority().issue("www.test").p12())
+    text = base64.b64encode(bundle.read_bytes()).decode()
+    cloud = "colonnade-demo"
+    typed = "--payload-content-type application/octet-stream --payload-content-encoding base64"
+    stored = openstack(cloud, f"secret store -f json --name tls {typed} --payload {text}")
+    ref = stored["Secret href"]
+    assert openstack(cloud, f"secret get -f json {ref}")["Name"] == "tls"
+    out = tmp_path / "out.p12"
+    openstack(cloud, f"secret get {ref} --payload_content_type application/octet-stream --file {out}")
+    assert out.read_bytes() == bundle.read_bytes()
+    assert [s["Secret href"] for s in openstack(cloud, "secret list -f json")] == [ref]
+    assert openstack(cloud, "secret list --name other -f json") in ([], "[]\n", "\n")
+    parts = {}
+    for name in ("certificate", "private_key"):
+        parts[name] = openstack(cloud, f"secret store -f json --name {name} --payload {name}")["Secret href"]
+    assert openstack(cloud, f"secret get -f json --payload {parts['certificate']}")["Payload"] == "certificate"
+    words = " ".join(f"--secret {n}={r}" for n, r in parts.items())
+    made = openstack(cloud, f"secret container create -f json --name c --type certificate {words}")["Container href"]
+    # Its own times are no JSON.
+    assert openstack(cloud, f"secret container get -f value -c Type {made}").strip() == "certificate"
+    assert made in openstack(cloud, "secret container list -f value")
+    openstack(cloud, f"secret container delete {made}")
+    openstack(cloud, f"acl submit -f value --user somebody {ref}")
+    assert "somebody" in openstack(cloud, f"acl get -f csv {ref}")
+    openstack(cloud, f"acl user add -f value --user another {ref}")
+    assert "another" in openstack(cloud, f"acl get -f csv {ref}")
+    openstack(cloud, f"acl delete {ref}")
+    consumer = "--service-type-name compute --resource-type server --resource-id 1"
+    openstack(cloud, f"secret consumer create {consumer} {ref}")
+    assert openstack(cloud, f"secret consumer list -f json {ref}")[0]["Service"] == "compute"
+    openstack(cloud, f"secret delete {ref}", fails=True)
+    openstack(cloud, f"secret consumer delete {consumer} {ref}")
+    for one in (ref, *parts.values()):
+        openstack(cloud, f"secret delete {one}")
+    assert openstack(cloud, f"secret get {ref}", fails=True)

@@ -18,7 +18,7 @@ from colonnade import wire
 from colonnade.clock import utc
 from colonnade.core.plan import plan
 from colonnade.drivers.doorbell import MemoryDoorbell
-from colonnade.drivers.fake import Cloud
+from colonnade.drivers.fake import Cloud, Vault
 from colonnade.housekeeping.keep import HouseKeeper
 from colonnade.model import Amphora, Listener, LoadBalancer, Member, NetworkPort, Pool, Resource, Tree
 from colonnade.settings import ControllerWorker, HouseKeeping, Settings
@@ -96,6 +96,7 @@ class World:
     cloud: Cloud = field(default_factory=Cloud)
     clock: HandClock = field(default_factory=HandClock)
     doorbell: MemoryDoorbell = field(default_factory=MemoryDoorbell)
+    vault: Vault = field(default_factory=Vault)
 
     def __post_init__(self) -> None:
         self.vip_subnet = self.cloud.add_subnet("10.0.0.0/16")
@@ -105,12 +106,13 @@ class World:
         return Worker(
             settings=self.settings, store=self.store, network=self.cloud, compute=self.cloud, link=self.cloud,
             doorbell=self.doorbell, clock=self.clock, fabric=fabric, render=render, rng=random.Random(seed),
+            secrets=self.vault,
         )  # fmt: skip
 
     def keeper(self) -> HouseKeeper:
         return HouseKeeper(
             settings=self.settings, store=self.store, network=self.cloud, compute=self.cloud, doorbell=self.doorbell,
-            clock=self.clock,
+            clock=self.clock, secrets=self.vault,
         )  # fmt: skip
 
     # Wishes

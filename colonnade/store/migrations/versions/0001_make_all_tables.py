@@ -169,10 +169,10 @@ def upgrade() -> None:
         sa.Column("timeout_member_data", sa.Integer(), nullable=False),
         sa.Column("timeout_tcp_inspect", sa.Integer(), nullable=False),
         sa.Column("client_ca_tls_container_ref", sa.String(length=255), nullable=True),
-        sa.Column("client_authentication", sa.String(length=255), nullable=False),
+        sa.Column("client_authentication", sa.String(length=32), nullable=False),
         sa.Column("client_crl_container_ref", sa.String(length=255), nullable=True),
         sa.Column("allowed_cidrs", sa.JSON(none_as_null=True), nullable=True),
-        sa.Column("tls_ciphers", sa.String(length=255), nullable=True),
+        sa.Column("tls_ciphers", sa.String(length=2048), nullable=True),
         sa.Column("tls_versions", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("alpn_protocols", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("hsts_max_age", sa.Integer(), nullable=True),
@@ -438,7 +438,7 @@ def upgrade() -> None:
         sa.Column("tls_container_ref", sa.String(length=255), nullable=True),
         sa.Column("ca_tls_container_ref", sa.String(length=255), nullable=True),
         sa.Column("crl_container_ref", sa.String(length=255), nullable=True),
-        sa.Column("tls_ciphers", sa.String(length=255), nullable=True),
+        sa.Column("tls_ciphers", sa.String(length=2048), nullable=True),
         sa.Column("tls_versions", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("alpn_protocols", sa.JSON(none_as_null=True), nullable=True),
         sa.PrimaryKeyConstraint("id"),
@@ -524,3 +524,76 @@ def upgrade() -> None:
         sa.Column("l7rule", sa.Integer(), nullable=True),
         sa.PrimaryKeyConstraint("project_id"),
     )
+
+    # Certificates, and the key manager of the small cloud.
+    op.create_table(
+        "certificate",
+        sa.Column("object_id", sa.String(length=36), nullable=False),
+        sa.Column("role", sa.String(length=16), nullable=False),
+        sa.Column("ref", sa.String(length=255), nullable=False),
+        sa.Column("loadbalancer_id", sa.String(length=36), nullable=False),
+        sa.Column("object_type", sa.String(length=16), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=True),
+        sa.Column("until", sa.DateTime(), nullable=True),
+        sa.Column("problem", sa.Text(), nullable=True),
+        sa.Column("warned_days", sa.Integer(), nullable=True),
+        sa.PrimaryKeyConstraint("object_id", "role", "ref"),
+    )
+    with op.batch_alter_table("certificate", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_certificate_loadbalancer_id"), ["loadbalancer_id"], unique=False)
+
+    op.create_table(
+        "local_consumer",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("owner_id", sa.String(length=36), nullable=False),
+        sa.Column("service", sa.String(length=255), nullable=False),
+        sa.Column("resource_type", sa.String(length=255), nullable=False),
+        sa.Column("resource_id", sa.String(length=512), nullable=False),
+        sa.Column("created_at", sa.DateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    with op.batch_alter_table("local_consumer", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_local_consumer_owner_id"), ["owner_id"], unique=False)
+
+    op.create_table(
+        "local_container",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("project_id", sa.String(length=64), nullable=False),
+        sa.Column("creator_id", sa.String(length=64), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=True),
+        sa.Column("created_at", sa.DateTime(), nullable=False),
+        sa.Column("updated_at", sa.DateTime(), nullable=False),
+        sa.Column("read_users", sa.JSON(), nullable=False),
+        sa.Column("project_access", sa.Boolean(), nullable=False),
+        sa.Column("acl_created_at", sa.DateTime(), nullable=True),
+        sa.Column("acl_updated_at", sa.DateTime(), nullable=True),
+        sa.Column("type", sa.String(length=32), nullable=False),
+        sa.Column("secret_refs", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    with op.batch_alter_table("local_container", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_local_container_project_id"), ["project_id"], unique=False)
+
+    op.create_table(
+        "local_secret",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("project_id", sa.String(length=64), nullable=False),
+        sa.Column("creator_id", sa.String(length=64), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=True),
+        sa.Column("created_at", sa.DateTime(), nullable=False),
+        sa.Column("updated_at", sa.DateTime(), nullable=False),
+        sa.Column("read_users", sa.JSON(), nullable=False),
+        sa.Column("project_access", sa.Boolean(), nullable=False),
+        sa.Column("acl_created_at", sa.DateTime(), nullable=True),
+        sa.Column("acl_updated_at", sa.DateTime(), nullable=True),
+        sa.Column("secret_type", sa.String(length=32), nullable=False),
+        sa.Column("algorithm", sa.String(length=255), nullable=True),
+        sa.Column("bit_length", sa.Integer(), nullable=True),
+        sa.Column("mode", sa.String(length=255), nullable=True),
+        sa.Column("expiration", sa.DateTime(), nullable=True),
+        sa.Column("content_type", sa.String(length=64), nullable=True),
+        sa.Column("payload", sa.LargeBinary(length=262144), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    with op.batch_alter_table("local_secret", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_local_secret_project_id"), ["project_id"], unique=False)
