@@ -21,9 +21,9 @@ from colonnade.store.local_tables import (
     local_network,
     local_port,
     local_project,
-    local_secret,
     local_role,
     local_role_assignment,
+    local_secret,
     local_user,
 )  # fmt: skip
 from colonnade.store.tables import load_balancer, quota
