@@ -260,8 +260,8 @@ def many(b: Bench, row: Row, rows: dict[str, Row]) -> None:
     row.figure = time.perf_counter() - start
     time.sleep(10)
     pids = tree(b.up)
-    amphorae = [p for p in pids if "haproxy" in name_of(p)]
-    rest = [p for p in pids if p not in amphorae and "demo" not in name_of(p)]
+    amphorae = [p for p in pids if name_of(p).split(" ")[0].endswith("/haproxy") and "haproxy.cfg" in name_of(p)]
+    rest = [p for p in pids if " colonnade " in name_of(p) and short(p) != "demo"]
     cpu: dict[str, float] = {}
     with cpu_of(b.up, 10, cpu):
         time.sleep(10)
@@ -375,9 +375,8 @@ def until_served(address: str, seconds: float = 30) -> None:
 
 
 def short(pid: int) -> str:
-    """A program's word in the memory note."""
-    words = name_of(pid).split()
-    return next((w for w in reversed(words) if w.isalpha() or "-" in w[1:]), "?")[:16]
+    """Which program of ours it is: the word after ``-m colonnade``."""
+    return name_of(pid).partition(" colonnade ")[2].split(" ")[0] or "?"
 
 
 ROWS = {
