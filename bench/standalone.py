@@ -149,16 +149,14 @@ def first_answer(b: Bench, row: Row) -> None:
     path = b.api.lb(f"pools/{pool}/members")
     samples = []
     for _ in range(12):
-        while get(lb["vip_address"]) == 200:
-            time.sleep(0.01)
+        until_answered(lb["vip_address"], 503)
         b.api.until_active(lb["id"])
         made: list[str] = []
 
         def one() -> None:
             body = {"member": {"address": b.members[0], "protocol_port": 80}}
             made.append(b.api.call("POST", path, body)["member"]["id"])  # noqa: B023 - called at once
-            while get(lb["vip_address"]) != 200:
-                time.sleep(0.002)
+            until_answered(lb["vip_address"], pause_s=0.002)
 
         samples.append(timed_ms(one))
         b.api.call("DELETE", f"{path}/{made[0]}")
@@ -256,7 +254,7 @@ def many(b: Bench, row: Row, rows: dict[str, Row]) -> None:
         lbs = [lb for made in pool.map(make, clients) for lb in made]
     for lb in lbs:
         b.api.until_active(lb["id"], 300)
-        until_served(lb["vip_address"], 120)
+        until_answered(lb["vip_address"], seconds=120)
     row.figure = time.perf_counter() - start
     time.sleep(10)
     pids = tree(b.up)
@@ -278,7 +276,7 @@ def throughput(b: Bench, row: Row) -> None:
     """Requests a second through an amphora against a bare HAProxy with the same directives, wrk, interleaved."""
     lb = b.create(**b.full(2))
     b.api.until_active(lb["id"])
-    until_served(lb["vip_address"])
+    until_answered(lb["vip_address"])
     with bare_haproxy(b) as address:
         ratios, own = [], []
         for turn in range(9):
@@ -334,7 +332,7 @@ def bare_haproxy(b: Bench) -> Iterator[str]:
             config.write_text(BARE.format(address=address, servers=servers))
             command = ["ip", "netns", "exec", space, "haproxy", "-db", "-f", str(config)]
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            until_served(address)
+            until_answered(address)
             yield address
         finally:
             if process:
@@ -365,13 +363,13 @@ def get(address: str, port: int = 80) -> int:
         return 0
 
 
-def until_served(address: str, seconds: float = 30) -> None:
-    """Poll until GET / is answered 200. Raises RuntimeError when it takes longer."""
+def until_answered(address: str, status: int = 200, *, seconds: float = 60, pause_s: float = 0.005) -> None:
+    """Poll until GET / is answered with ``status``. Raises RuntimeError when it takes longer."""
     end = time.monotonic() + seconds
-    while get(address) != 200:
+    while get(address) != status:
         if time.monotonic() > end:
-            raise RuntimeError(f"{address} does not answer")
-        time.sleep(0.005)
+            raise RuntimeError(f"{address} does not answer {status}")
+        time.sleep(pause_s)
 
 
 def short(pid: int) -> str:
