@@ -17,11 +17,9 @@ from colonnade.model import Amphora, HealthMonitor, L7Policy, L7Rule, Listener, 
 from colonnade.types import Json, Mark
 
 _LATER: dict[str, tuple[str, ...]] = {
-    "ListenerProtocol": ("UDP", "SCTP", "PROMETHEUS"),
-    "PoolProtocol": ("UDP", "SCTP"),
-    "MonitorType": ("UDP-CONNECT", "SCTP"),
+    "ListenerProtocol": ("PROMETHEUS",),
 }
-_NOT_OFFERED = frozenset({"request_sriov", "persistence_timeout", "persistence_granularity"})
+_NOT_OFFERED = frozenset({"request_sriov"})
 _HEADERS = ("X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Proto", *sorted(tls.CLIENT_HEADERS))
 _COUNTERS = ("bytes_in", "bytes_out", "active_connections", "total_connections", "request_errors")
 _ID: Json = {"type": "string", "format": "uuid"}
@@ -85,8 +83,6 @@ def _schemas() -> Json:
     _offer(schemas["ListenerCreate"], {"l7policies"})  # only with a new load balancer
     for name, later in _LATER.items():
         schemas[name]["enum"] = [v for v in schemas[name]["enum"] if v not in later]
-    for name in ("SessionPersistence", "SessionPersistenceUpdate"):
-        _offer(schemas[name], _NOT_OFFERED)
     for cls, links in _LINKS.items():
         schema = schemas[cls.__name__]
         schema["properties"] |= dict.fromkeys(links, _REFS)

@@ -47,6 +47,7 @@ _MODES = {
     ListenerProtocol.HTTP: "http", ListenerProtocol.TCP: "tcp", ListenerProtocol.HTTPS: "tcp",
     ListenerProtocol.TERMINATED_HTTPS: "http",
 }  # fmt: skip
+DATAGRAMS = frozenset({ListenerProtocol.UDP, ListenerProtocol.SCTP})  # not HAProxy's: see core/datagrams
 _CONSISTENT: Line = ("hash-type", "consistent", "sdbm", "avalanche")  # also what lets servers be added at run time
 _BALANCE: dict[Algorithm, tuple[Line, ...]] = {
     Algorithm.ROUND_ROBIN: (("balance", "roundrobin"),),
@@ -67,10 +68,10 @@ class Limits:
 
 def render(tree: Tree, vips: Sequence[str], limits: Limits) -> dict[str, str]:
     """Files by name; none when there is nothing to serve. Raises Broken for what HAProxy cannot express."""
-    fronts = list(served(tree))
+    fronts = [(x, pool) for x, pool in served(tree) if x.protocol not in DATAGRAMS]
     if not fronts:
         return {}
-    uses = list(used(tree))
+    uses = [(x, pool) for x, pool in used(tree) if x.protocol not in DATAGRAMS]
     sections = [_global(tree, uses, limits), _defaults()]
     if any(_has_table(listener, pool) for listener, pool in uses):
         sections.append([("peers", _PEER), ("peer", _PEER, _PEER_ADDRESS)])

@@ -88,5 +88,5 @@ def test_an_amphora_without_a_port_at_the_vip_is_refused():
 
 
 def test_a_protocol_that_cannot_be_served_is_refused():
-    with pytest.raises(Broken, match="speaks UDP"):
-        bundle({"listeners": [{"id": "dns", "protocol": "UDP", "protocol_port": 53}]})
+    with pytest.raises(Broken, match="speaks PROMETHEUS"):
+        bundle({"listeners": [{"id": "dns", "protocol": "PROMETHEUS", "protocol_port": 53}]})
