@@ -100,6 +100,8 @@ class Balancer:
                 self._begin(epoch)
             self._want, self._text = want, text
             self._state = self._known(want)
+            with contextlib.suppress(OSError):
+                self._totals(self._tally.epoch)  # counters of listeners that go are lost with them
             try:
                 self._carry(want)
                 self._load()
@@ -112,7 +114,7 @@ class Balancer:
                 self._sweep()
             else:
                 self._forget(_pairs(before[0], before[2]))
-            self._level_later()
+            self._level_later(at_once=True)
 
     def look(self, epoch: str) -> Statistics:
         """Counters and states, keyed as HAProxy's are."""
@@ -287,10 +289,10 @@ class Balancer:
                 raw.setdefault(of[1], {})[of[0]] = packets if of[0] == "new" else size
         return self._tally.take(epoch, {k: (v["in"], v["out"], v["new"]) for k, v in raw.items() if len(v) == 3})
 
-    def _level_later(self) -> None:
+    def _level_later(self, *, at_once: bool = False) -> None:
         if not self._levelling and any(p.algorithm == "LEAST_CONNECTIONS" for p in self._want.pools):
             self._levelling = True
-            self._timers.after(max(_LEVEL_EVERY, _SHARE * self._flows.took), self._level)
+            self._timers.after(0.0 if at_once else max(_LEVEL_EVERY, _SHARE * self._flows.took), self._level)
 
     def _level(self) -> None:
         """Have the next flows go to those members that have the fewest for their weight."""

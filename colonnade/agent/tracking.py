@@ -1,5 +1,6 @@
 """The kernel's own books about an amphora's flows: nftables counters and connection tracking, over netlink."""
 
+import contextlib
 import socket
 import struct
 from collections import Counter
@@ -16,10 +17,9 @@ _INET = 1
 _NESTED = 0x8000
 _OBJ_TABLE, _OBJ_NAME, _OBJ_TYPE, _OBJ_DATA = 1, 2, 3, 4
 _COUNTER_BYTES, _COUNTER_PACKETS = 1, 2
-_TUPLE, _STATUS, _MARK, _MARK_MASK, _FILTER, _STATUS_MASK = 1, 3, 8, 21, 25, 26
+_TUPLE, _STATUS, _MARK, _MARK_MASK, _STATUS_MASK = 1, 3, 8, 21, 26
 _PROTO, _PROTO_NUM, _PROTO_TO = 2, 1, 3
 _TRANSLATED = 1 << 5  # IPS_DST_NAT
-_BY_PROTO_AND_PORT = (1 << 3) | (1 << 5)
 PROTOCOLS = {"udp": socket.IPPROTO_UDP, "sctp": socket.IPPROTO_SCTP}
 
 Flow = tuple[int, int, int]  # IP protocol, port of the VIP, mark
@@ -49,16 +49,18 @@ class Tracking(Netlink):
 
     def drop(self, *, mark: int | None = None, place: tuple[int, int] | None = None) -> None:
         """Forget the flows of this mark, of this IP protocol and port, or of both."""
-        body = _head(0)
-        if mark is not None:
-            body += _attr(_MARK, _be(mark)) + _attr(_MARK_MASK, _be(0xFFFFFFFF))
-        if place is not None:
-            proto = _attr(_PROTO_NUM, bytes([place[0]])) + _attr(_PROTO_TO, struct.pack(">H", place[1]))
-            body += _attr(_TUPLE | _NESTED, _attr(_PROTO | _NESTED, proto))
-            body += _attr(_FILTER | _NESTED, _attr(1, struct.pack("I", _BY_PROTO_AND_PORT)))
-        if mark is None and place is None:
-            raise ValueError("all flows of the namespace would go")
-        self._ask(_CT_DELETE, _ACK, body)
+        by_mark = b"" if mark is None else _attr(_MARK, _be(mark)) + _attr(_MARK_MASK, _be(0xFFFFFFFF))
+        if place is None:
+            if mark is None:
+                raise ValueError("all flows of the namespace would go")
+            self._ask(_CT_DELETE, _ACK, _head(0) + by_mark)
+            return
+        # The kernel deletes by mark, or one by one.
+        found = [body for body in self._each(_CT_GET, _DUMP, _head(0) + by_mark) if (_flow(body) or ())[:2] == place]
+        for body in found:
+            whole = _attr(_TUPLE | _NESTED, dict(_attrs(body, 4, len(body)))[_TUPLE])
+            with contextlib.suppress(FileNotFoundError):
+                self._ask(_CT_DELETE, _ACK, _head(body[0]) + whole)
 
 
 def _flow(body: bytes) -> Flow | None:
