@@ -3,6 +3,8 @@
 import contextlib
 import socket
 import struct
+import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 
@@ -12,7 +14,8 @@ from colonnade.agent.netlink import Netlink
 _NETFILTER = 12
 _ACK, _DUMP = 0x4, 0x300
 _GETOBJ = (10 << 8) | 19
-_CT_GET, _CT_DELETE = (1 << 8) | 1, (1 << 8) | 2
+_CT_GET, _CT_DELETE, _CT_STATS = (1 << 8) | 1, (1 << 8) | 2, (1 << 8) | 5
+_STATS_ENTRIES = 1
 _INET = 1
 _NESTED = 0x8000
 _OBJ_TABLE, _OBJ_NAME, _OBJ_TYPE, _OBJ_DATA = 1, 2, 3, 4
@@ -23,6 +26,30 @@ _TRANSLATED = 1 << 5  # IPS_DST_NAT
 PROTOCOLS = {"udp": socket.IPPROTO_UDP, "sctp": socket.IPPROTO_SCTP}
 
 Flow = tuple[int, int, int]  # IP protocol, port of the VIP, mark
+
+
+class Pace:
+    """Keeps the counting of flows, by all amphorae together, to one part in ``share`` of the time: for each count the
+    kernel walks through its table of all flows of the machine, however few there are (9 ms for 262144 places)."""
+
+    def __init__(self, share: int = 20) -> None:
+        self._share = share
+        self._lock = threading.Lock()
+        self._next = 0.0
+
+    def take(self) -> bool:
+        """Whether it may be counted now; then ``gave`` follows."""
+        with self._lock:
+            now = time.monotonic()
+            if now < self._next:
+                return False
+            self._next = now + 1.0  # whoever took its turn and failed keeps nobody waiting for longer
+            return True
+
+    def gave(self, seconds: float) -> None:
+        """So long did it take."""
+        with self._lock:
+            self._next = time.monotonic() + self._share * seconds
 
 
 class Tracking(Netlink):
@@ -46,6 +73,11 @@ class Tracking(Netlink):
         """How many flows there are by protocol, the VIP's port and the member's number."""
         asked = _head(0) + _attr(_STATUS, _be(_TRANSLATED)) + _attr(_STATUS_MASK, _be(_TRANSLATED))
         return Counter(flow for flow in map(_flow, self._each(_CT_GET, _DUMP, asked)) if flow)
+
+    def empty(self) -> bool:
+        """Whether there is no flow at all."""
+        body = next(iter(self._ask(_CT_STATS, _ACK, _head(0))), b"")
+        return _number(dict(_attrs(body, 4, len(body))).get(_STATS_ENTRIES, b"\1")) == 0
 
     def drop(self, *, mark: int | None = None, place: tuple[int, int] | None = None) -> None:
         """Forget the flows of this mark, of this IP protocol and port, or of both."""

@@ -35,11 +35,11 @@ def test_round_robin_by_weight_on_both_vips_with_no_haproxy(rig: Rig, servers: S
     assert Counter(ask(both[1]) for _ in range(5)) == {"u1": 3, "u2": 1, "u3": 1}
     client = Client(both[0])
     assert len({client.ask()[0] for _ in range(5)}) == 1
-    beat = rig.beat(amphora, lambda b: b.listeners and b.listeners[front.id].total_connections == 16)
+    beat = rig.beat(amphora, lambda b: b.listeners and b.listeners[front.id].active_connections == 16)
     seen = beat.listeners[front.id]
     assert 20 * 29 <= seen.bytes_in < 20 * 60
     assert seen.bytes_out > seen.bytes_in
-    assert seen.active_connections == 16
+    assert seen.total_connections == 16
     assert (seen.status, beat.haproxy, beat.digest) == ("OPEN", "absent", wire.digest(made))
     assert beat.pools == {f"{to.id}:{front.id}": "UP"}
     assert {s.status for s in beat.members[f"{to.id}:{front.id}"].values()} == {"no check"}
