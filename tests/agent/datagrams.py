@@ -103,7 +103,7 @@ _OWN: dict[str, str] = {}  # addresses of amphorae: with another one, all flows 
 
 def bundle(rig: Rig, amphora: str, want: Datagrams, config: str | None = None, **changes: Any) -> wire.Bundle:
     four = next(v for v in want.vips if "." in v)
-    six = tuple(f"{v}/128" for v in want.vips if ":" in v)
+    six = tuple(f"{v}/128" if ":" in v else f"{v}/32" for v in want.vips if v != four)
     own = changes.pop("own", None) or _OWN.get(amphora) or _OWN.setdefault(amphora, rig.address())
     made = rig.bundle(amphora, four, config, vips=six, own=own, **changes)
     text = {datagrams.FILE: datagrams.to_text(want)} if want.listeners else {}

@@ -60,6 +60,9 @@ def test_members_of_the_other_ip_version_are_reached(rig: Rig, servers: Servers)
     fronts = (listener(six), listener(four, port=54))
     rig.push(bundle(rig, amphora, Datagrams(vips=both, listeners=fronts, pools=(six, four))))
     assert [ask(both[0]), ask(both[1]), ask(both[0], 54), ask(both[1], 54)] == ["u1", "u1", "u2", "u2"]
+    many = (*both, rig.address())
+    rig.push(bundle(rig, amphora, Datagrams(vips=(many[2], *both), listeners=fronts, pools=(six, four))))
+    assert [ask(vip) for vip in many] == ["u1"] * 3
     clients = [Client(both[0]) for _ in range(20)]
     assert len({c.ask()[2] for c in clients}) == 20  # each flow has a port of its own towards the member
     large = Client(both[0])
