@@ -60,10 +60,12 @@ def able(pool: Pool, down: Collection[tuple[str, str]]) -> list[Member]:
 def numbers(want: Datagrams) -> dict[str, int]:
     """A number for each member, never 0. It depends on the member's id alone, but for a chance of one to 2^32."""
     found: dict[str, int] = {}
+    taken: set[int] = {0}
     for member_id in sorted({m.id for pool in want.pools for m in pool.members}):
         number = int.from_bytes(hashlib.blake2s(member_id.encode(), digest_size=4).digest())
-        while not number or number in found.values():
+        while number in taken:
             number = (number + 1) % (1 << 32)
+        taken.add(number)
         found[member_id] = number
     return found
 
