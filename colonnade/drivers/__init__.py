@@ -52,6 +52,8 @@ class Network(Protocol):
 class Compute(Protocol):
     """Where amphorae run."""
 
+    image_id: str | None  # what places are made from now, as the image service knows it
+
     def ensure(self, amphora_id: str, heartbeat_key: str) -> str:
         """Make the amphora's place (named amphora-<id>) unless it is there; answer its agent's base URL."""
         ...

@@ -132,6 +132,8 @@ class Cloud:
 
     # Compute
 
+    image_id: str | None = "1ace0000-0000-4000-8000-000000000000"
+
     def ensure(self, amphora_id: str, heartbeat_key: str) -> str:
         """Make the amphora's place unless it is there."""
         self.trouble("ensure", "before")
