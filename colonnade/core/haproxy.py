@@ -205,6 +205,9 @@ def _headers(listener: Listener) -> Iterator[Line]:
     wanted = {name.lower() for name, value in listener.insert_headers.items() if value.lower() == "true"}
     if "x-forwarded-for" in wanted:
         yield ("option", "forwardfor")
+    for name in ("X-Forwarded-IP", "X-Client-IP", "X-Real-IP"):
+        if name.lower() in wanted:
+            yield ("http-request", "set-header", name, "%[src]")
     if "x-forwarded-port" in wanted:
         yield ("http-request", "set-header", "X-Forwarded-Port", "%[dst_port]")
     if "x-forwarded-proto" in wanted:
