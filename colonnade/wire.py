@@ -48,8 +48,9 @@ class Bundle:
     """Everything an amphora must be. ``files`` are names relative to its directory, ``haproxy.cfg`` among them
     when there is anything to serve. The digest is not part of it: see ``digest``.
 
-    Of files, ``*.pem`` (certificates with keys), ``*.ca`` and ``*.crl`` may change without a reload. ``keep`` names
-    such files that the amphora goes on with as it has them: a lost secret takes no listener down."""
+    Of files, ``*.pem`` (certificates with keys), ``*.ca`` and ``*.crl`` may change without a reload, as may ``*.acl``
+    (patterns) and ``*.map``. ``keep`` names files of the first three kinds that the amphora goes on with as it has
+    them: a lost secret takes no listener down."""
 
     amphora_id: str
     loadbalancer_id: str

@@ -28,8 +28,9 @@ _MONITORS_OF_STREAMS = frozenset(
 )
 _HTTP_MONITORS = frozenset({MonitorType.HTTP, MonitorType.HTTPS})
 _ONLY_HTTP = ("http_method", "url_path", "expected_codes", "http_version", "domain_name")
-_HEADERS = frozenset({"X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Proto"})
-_HEADERS_LATER = frozenset({"X-Forwarded-IP", "X-Client-IP", "X-Real-IP"})
+_HEADERS = frozenset(
+    {"X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Proto", "X-Forwarded-IP", "X-Client-IP", "X-Real-IP"}
+)
 _TCP_FAMILY = frozenset({L.TCP, L.HTTP, L.HTTPS, L.TERMINATED_HTTPS, L.PROMETHEUS})
 
 
@@ -121,8 +122,6 @@ def headers(wanted: Mapping[str, str], protocol: L) -> None:
         raise Invalid(f"Validation failure: insert_headers is not for listeners of protocol {protocol}.")
     names = _HEADERS | tls.CLIENT_HEADERS if protocol is L.TERMINATED_HTTPS else _HEADERS
     for name, value in wanted.items():
-        if name in _HEADERS_LATER:
-            raise Unsupported(f"Inserting the header {name} has no effect in this deployment yet; leave it out.")
         if name not in names:
             raise Invalid(f"{name} is not a valid option for insert_headers")
         if value not in ("true", "false"):

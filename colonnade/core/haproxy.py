@@ -78,6 +78,8 @@ def render(tree: Tree, vips: Sequence[str], limits: Limits) -> dict[str, str]:
     sections += [_backend(tree, listener, pool, vips) for listener, pool in uses]
     files = {CONFIG: text(sections)}
     files |= {f"{x.id}.list": tls.certificate_list(x) for x, _ in fronts if tls.terminates(x)}
+    for listener, _ in fronts:
+        files |= l7.files(tree, listener)
     if _pings(tree, uses):
         files[PING_SCRIPT] = _PING
     return files
@@ -102,7 +104,7 @@ def used(tree: Tree) -> Iterator[tuple[Listener, Pool]]:
 
 def _aims(tree: Tree, listener: Listener) -> list[Pool]:
     """The pools to which the listener's L7 policies send."""
-    wanted = [p.redirect_pool_id for p, _ in l7.effective(tree, listener)]
+    wanted = [p.redirect_pool_id for p in l7.effective(tree, listener)]
     return [p for pool_id in wanted for p in tree.pools if p.id == pool_id]
 
 
@@ -205,6 +207,9 @@ def _headers(listener: Listener) -> Iterator[Line]:
     wanted = {name.lower() for name, value in listener.insert_headers.items() if value.lower() == "true"}
     if "x-forwarded-for" in wanted:
         yield ("option", "forwardfor")
+    for name in ("X-Forwarded-IP", "X-Client-IP", "X-Real-IP"):
+        if name.lower() in wanted:
+            yield ("http-request", "set-header", name, "%[src]")
     if "x-forwarded-port" in wanted:
         yield ("http-request", "set-header", "X-Forwarded-Port", "%[dst_port]")
     if "x-forwarded-proto" in wanted:

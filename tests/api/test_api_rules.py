@@ -105,7 +105,8 @@ def test_http_fields_are_for_http_monitors(field: str, kind: M) -> None:
         ({"X-SSL-Client-CN": "true"}, L.HTTP, Invalid),
         ({"X-SSL-Client-CN": "true", "X-Forwarded-For": "true"}, L.TERMINATED_HTTPS, None),
         ({"X-SSL-Client-Cn": "true"}, L.TERMINATED_HTTPS, Invalid),
-        ({"X-Real-IP": "true"}, L.HTTP, Unsupported),
+        ({"X-Real-IP": "true", "X-Client-IP": "true", "X-Forwarded-IP": "false"}, L.HTTP, None),
+        ({"X-Real-IP": "true"}, L.TCP, Invalid),
     ],
 )
 def test_inserted_headers(headers: dict[str, str], protocol: L, error: type[Exception] | None) -> None:
@@ -182,7 +183,7 @@ WRONG_LISTENERS: list[tuple[Any, int]] = [
     ({"protocol": "TERMINATED_HTTPS"}, 400), ({"protocol": "PROMETHEUS"}, 501), ({"tls_ciphers": "x"}, 400),
     ({"default_tls_container_ref": "x"}, 400), ({"sni_container_refs": ["x"]}, 400), ({"hsts_max_age": 1}, 400),
     ({"client_authentication": "MANDATORY"}, 400), ({"alpn_protocols": ["h2"]}, 400), ({"l7policies": [{}]}, 501),
-    ({"insert_headers": {"X-Real-IP": "true"}}, 501), ({"default_pool": {}}, 400), ({"protocol": "HTTPS"}, 201),
+    ({"insert_headers": {"X-Real-IP": "maybe"}}, 400), ({"default_pool": {}}, 400), ({"protocol": "HTTPS"}, 201),
     ({"hsts_preload": False, "tls_versions": None, "sni_container_refs": []}, 201), ({"protocol_port": "8082"}, 201),
     ({"admin_state_up": "yes", "project_id": "ignored", "name": None}, 201),
 ]  # fmt: skip
