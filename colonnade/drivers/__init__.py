@@ -22,6 +22,10 @@ class Network(Protocol):
         """The port, or None when there is none."""
         ...
 
+    def made_up(self, lb_id: str, given: Json) -> NetworkPort | None:
+        """A port that fits a VIP asked for in these words, where ids name nothing; None where they do."""
+        ...
+
     def ensure_vip(self, lb_id: str, project_id: str, subnet: Subnet, address: str | None) -> NetworkPort:
         """The VIP's port, named octavia-lb-<lb_id>; made when absent.
 
