@@ -153,6 +153,13 @@ class HouseKeeping:
 class Networking:
     """[networking]"""
 
+    allow_vip_network_id: bool = _option(True, "Whether users may name the VIP's network.")
+    allow_vip_subnet_id: bool = _option(True, "Whether users may name the VIP's subnet.")
+    allow_vip_port_id: bool = _option(True, "Whether users may bring the VIP's port.")
+    valid_vip_networks: tuple[str, ...] = _option(
+        (), "IDs of the networks that VIPs may be on, where the availability zone names none; empty: any."
+    )
+    denylist_vip_networks: tuple[str, ...] = _option((), "IDs of networks that no VIP may be on.")
     reserved_ips: tuple[str, ...] = _option(("169.254.169.254",), "Addresses that no member may have.")
 
 

@@ -7,10 +7,12 @@ more.
 
 import ipaddress
 import uuid
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from colonnade import wire
+from colonnade.drivers import Place
 from colonnade.model import FixedIp, NetworkPort, Subnet
 from colonnade.types import Json
 
@@ -47,14 +49,20 @@ class NoopNetwork:
         if not any(given.get(k) for k in ("vip_port_id", "vip_network_id", "vip_subnet_id")):
             return None
         subnet_id = given.get("vip_subnet_id") or _id("subnet", given.get("vip_network_id") or given["vip_port_id"])
-        fixed = _fixed(subnet_id, given.get("vip_address") or _address(lb_id))
-        port = _port(given.get("vip_port_id") or _id("vip", lb_id), f"octavia-lb-{lb_id}", (fixed,))
+        fixed = [_fixed(subnet_id, given.get("vip_address") or _address(lb_id))]
+        for more in given.get("additional_vips") or ():
+            address = more.get("ip_address") or _address(f"{lb_id} {more['subnet_id']}")
+            fixed.append(_fixed(more["subnet_id"], address))
+        port = _port(given.get("vip_port_id") or _id("vip", lb_id), f"octavia-lb-{lb_id}", tuple(fixed))
         return replace(port, network_id=given.get("vip_network_id") or _NETWORK)
 
-    def ensure_vip(self, lb_id: str, project_id: str, subnet: Subnet, address: str | None) -> NetworkPort:
+    def ensure_vip(
+        self, lb_id: str, project_id: str, subnet: Subnet, address: str | None, more: Sequence[Place] = ()
+    ) -> NetworkPort:
         """The VIP's port."""
-        fixed = _fixed(subnet.id, address or _address(lb_id))
-        return replace(_port(_id("vip", lb_id), f"octavia-lb-{lb_id}", (fixed,)), project_id=project_id)
+        fixed = [_fixed(subnet.id, address or _address(lb_id))]
+        fixed += [_fixed(s.id, a or _address(f"{lb_id} {s.id}")) for s, a in more]
+        return replace(_port(_id("vip", lb_id), f"octavia-lb-{lb_id}", tuple(fixed)), project_id=project_id)
 
     def ensure_plugged(self, amphora_id: str, subnets: list[Subnet]) -> NetworkPort:
         """The amphora's port."""
