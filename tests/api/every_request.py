@@ -40,15 +40,15 @@ class Request:
 
     def send(self, service: Service, ids: dict[str, str], by: str) -> Any:
         """Send it as this token's owner."""
-        return service.send(self.method, _filled(self.path, ids), _filled(self.body, ids), by=by)
+        return service.send(self.method, filled(self.path, ids), filled(self.body, ids), by=by)
 
 
-def _filled(value: Any, ids: dict[str, str]) -> Any:
+def filled(value: Any, ids: dict[str, str]) -> Any:
     if isinstance(value, str):
         return value.format(**ids)
     if isinstance(value, dict):
-        return {k: _filled(v, ids) for k, v in value.items()}
-    return [_filled(v, ids) for v in value] if isinstance(value, list) else value
+        return {k: filled(v, ids) for k, v in value.items()}
+    return [filled(v, ids) for v in value] if isinstance(value, list) else value
 
 
 def _crud(kind: str, path: str, root: str, new: Json, change: Json, **more: Any) -> list[Request]:
@@ -178,7 +178,7 @@ def furnish(service: Service) -> Furnished:
 
 
 def _offer(service: Service, path: str, root: str, body: Json) -> Any:
-    return service.post(path, {root: _filled(body, {})}, by="admin")[root]
+    return service.post(path, {root: filled(body, {})}, by="admin")[root]
 
 
 def _amphorae(service: Service, ids: dict[str, str]) -> None:

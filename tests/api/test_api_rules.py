@@ -225,6 +225,7 @@ WRONG_MONITORS: list[tuple[Any, int]] = [
     ({"timeout": -1}, 400),
     ({"max_retries": 0}, 400), ({"max_retries": 11}, 400), ({"max_retries_down": 11}, 400), ({"url_path": "/x"}, 400),
     ({"type": "HTTP", "url_path": "x"}, 400), ({"type": "HTTP", "url_path": "/a b"}, 400),
+    ({"type": "HTTP", "expected_codes": "200,\n204"}, 400), ({"type": "HTTP", "expected_codes": "\uff12" * 3}, 400),
     ({"type": "HTTP", "expected_codes": "20"}, 400), ({"type": "HTTP", "http_method": "BREW"}, 400),
     ({"type": "HTTP", "http_version": 2.0}, 400), ({"type": "HTTP", "domain_name": "a.b"}, 400),
     ({"type": "HTTP", "http_version": 1.0, "domain_name": "a.b"}, 400), ({"type": "UDP-CONNECT"}, 400),
