@@ -205,7 +205,7 @@ def test_openapi_is_served_without_a_token(service: Service) -> None:
     document = service.send("GET", "/openapi.json", by=None).json
     assert document == json.loads(service.send("GET", "/load-balancer/openapi.json", by=None).text)
     assert document["openapi"].startswith("3.1")
-    assert "PROMETHEUS" not in document["components"]["schemas"]["ListenerProtocol"]["enum"]
+    assert "SCTP" not in document["components"]["schemas"]["ListenerProtocol"]["enum"]
     assert "vip_sg_ids" not in document["components"]["schemas"]["LoadBalancerCreate"]["properties"]
     port = document["components"]["schemas"]["MemberCreate"]["properties"]["protocol_port"]
     assert (port["minimum"], port["maximum"]) == (1, 65535)

@@ -8,7 +8,7 @@ import pytest
 from lb_service import Service, nobody_has
 
 from colonnade.api import rules
-from colonnade.errors import Invalid, Unsupported
+from colonnade.errors import Invalid
 from colonnade.model import HealthMonitor, SessionPersistence
 from colonnade.types import ListenerProtocol as L
 from colonnade.types import MonitorType as M
@@ -180,7 +180,11 @@ WRONG_LISTENERS: list[tuple[Any, int]] = [
     ({"default_pool_id": nobody_has()}, 404), ({"default_pool_id": "x"}, 400), ({"loadbalancer_id": nobody_has()}, 404),
     ({"loadbalancer_id": "x"}, 400), ({"loadbalancer_id": None}, 400), ({"protocol_port": 80}, 409),
     ({"protocol": "TCP", "protocol_port": 80}, 409), ({"protocol": "UDP"}, 501), ({"protocol": "SCTP"}, 501),
-    ({"protocol": "TERMINATED_HTTPS"}, 400), ({"protocol": "PROMETHEUS"}, 501), ({"tls_ciphers": "x"}, 400),
+    ({"protocol": "TERMINATED_HTTPS"}, 400), ({"protocol": "PROMETHEUS"}, 201),
+    ({"protocol": "PROMETHEUS", "default_pool_id": "POOL"}, 400),
+    ({"protocol": "PROMETHEUS", "insert_headers": {"X-Real-IP": "true"}}, 400),
+    ({"protocol": "PROMETHEUS", "hsts_max_age": 1}, 400), ({"protocol": "PROMETHEUS", "connection_limit": 9}, 201),
+    ({"tls_ciphers": "x"}, 400),
     ({"default_tls_container_ref": "x"}, 400), ({"sni_container_refs": ["x"]}, 400), ({"hsts_max_age": 1}, 400),
     ({"client_authentication": "MANDATORY"}, 400), ({"alpn_protocols": ["h2"]}, 400), ({"l7policies": [{}]}, 501),
     ({"insert_headers": {"X-Real-IP": "maybe"}}, 400), ({"default_pool": {}}, 400), ({"protocol": "HTTPS"}, 201),
