@@ -7,7 +7,9 @@ Values are plain: addresses are normalised text, times naive UTC, lists tuples, 
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Annotated, Protocol
+
+from annotated_types import MaxLen
 
 from colonnade.types import (
     Algorithm,
@@ -23,7 +25,6 @@ from colonnade.types import (
     Hidden,
     HttpMethod,
     Ip,
-    Json,
     L7Action,
     L7CompareType,
     L7RuleType,
@@ -73,6 +74,15 @@ class Resource:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AdditionalVip:
+    """One more address of the VIP's port, on another subnet of the VIP's network."""
+
+    subnet_id: Uuid
+    ip_address: Ip | None = None
+    port_id: Uuid | None = None  # always the VIP's
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LoadBalancer(Resource):
     """A VIP and what answers on it."""
 
@@ -84,7 +94,7 @@ class LoadBalancer(Resource):
     vip_qos_policy_id: Refused[Uuid | None] = None
     vip_vnic_type: Shown[str] = "normal"
     vip_sg_ids: Refused[tuple[Uuid, ...]] = ()
-    additional_vips: Refused[tuple[Json, ...]] = ()
+    additional_vips: Fixed[Annotated[tuple[AdditionalVip, ...], MaxLen(20)]] = ()
     provider: Fixed[Text | None] = None
     flavor_id: Fixed[Uuid | None] = None
     availability_zone: Fixed[Text | None] = None

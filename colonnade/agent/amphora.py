@@ -20,6 +20,7 @@ from colonnade.agent import namespaces
 from colonnade.agent.beat import Beats
 from colonnade.agent.difference import Change, difference, servers
 from colonnade.agent.fabric import HostFabric
+from colonnade.agent.guard import Guard
 from colonnade.agent.network import AmphoraNetwork
 from colonnade.agent.place import Installation, keep, kept, write_file, write_files
 from colonnade.agent.processes import Process, Processes, end_processes
@@ -79,6 +80,7 @@ class Amphora:
         self._tidying = False
         self._close_log: Callable[[], None] | None = None
         self._network = AmphoraNetwork(tools.fabric, here.namespace(amphora_id))
+        self._guard = Guard(self._network.namespace, self._run / "guarded")
         self._processes = Processes(
             haproxy=tools.haproxy, spawner=tools.spawner, watcher=tools.watcher, namespace=self._network.namespace,
             run=self._run, uid=self._uid, died=self._died,
@@ -106,12 +108,13 @@ class Amphora:
             before = self._bundle
             files = self._with_kept(bundle)
             self._prepare()
-            self._network.plug(bundle.interfaces)
             try:
+                self._plug(bundle)
                 how = self._serve(files)
             except Refused:
                 if before:
                     self._network.trim(before.interfaces, serving=before.serving)
+                    self._guard_as(before)
                 raise
             if digest != self._digest:
                 own = {name: files[name] for name in bundle.keep}
@@ -140,7 +143,7 @@ class Amphora:
             self._remember(bundle, {**bundle.files, **own})
             self._beat_regularly()
             try:
-                self._network.plug(bundle.interfaces)
+                self._plug(bundle)
                 self._resume(bundle)
                 self._finish_network(bundle)
             except (Refused, OSError) as e:
@@ -213,6 +216,14 @@ class Amphora:
             own.mkdir(mode=0o700, exist_ok=True)
             os.chown(own, self._uid, self._uid)
             self._close_log = self._tools.watcher.datagrams(self._run / "log", self._logged)
+
+    def _plug(self, bundle: wire.Bundle) -> None:
+        """Guarded before anything is served: no VIP is open for a moment."""
+        self._network.plug(bundle.interfaces)
+        self._guard_as(bundle)
+
+    def _guard_as(self, bundle: wire.Bundle) -> None:
+        self._guard.apply(self._network.named(bundle.interfaces), bundle.traffic)
 
     def _finish_network(self, bundle: wire.Bundle) -> None:
         if bundle.serving:
@@ -301,7 +312,7 @@ class Amphora:
                 return
             try:
                 self._prepare()
-                self._network.plug(bundle.interfaces)
+                self._plug(bundle)
                 self._serve(self._present)
                 self._finish_network(bundle)
                 self._error = None

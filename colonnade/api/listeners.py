@@ -7,6 +7,7 @@ from colonnade.api.listing import Listed
 from colonnade.api.resources import Kind
 from colonnade.api.trees import Change
 from colonnade.clock import utc
+from colonnade.core import bundle
 from colonnade.errors import Unsupported
 from colonnade.model import Caller, Listener, LoadBalancer, Pool, Tree
 from colonnade.store import query, rows, tables
@@ -89,8 +90,7 @@ class Listeners(Kind[Listener]):
             rules.listener_takes_pool(listener.protocol, pool.protocol)
         rules.headers(listener.insert_headers, listener.protocol)
         tls_rules.listener(listener, self.api.settings.api_settings)
-        vip = tree.load_balancer.vip_address
-        rules.cidrs(listener.allowed_cidrs, () if vip is None else (vip,))
+        rules.cidrs(listener.allowed_cidrs, bundle.vips(tree.load_balancer))
 
 
 def name(listener: Listener) -> str:

@@ -72,9 +72,11 @@ class LoadBalancers(Kind[LoadBalancer]):
         for pool in below.pools.values():
             certificates.check_pool(self.api, who, project_id, pool)
         lb_id = writing.new_id()
-        vip.check_network(self.api.network, who, given, wish.vip_networks)
+        vip.check_words(given, self.api.settings.networking)
+        vip.check_network(self.api.network, who, given, wish.vip_networks, self.api.settings.networking)
         place = vip.resolve(self.api.network, who, lb_id, project_id, given)
-        fields |= {**dataclasses.asdict(place), "project_id": project_id, "id": lb_id}
+        fields |= {f.name: getattr(place, f.name) for f in dataclasses.fields(place)}
+        fields |= {"project_id": project_id, "id": lb_id}
 
         def decide(conn: Connection) -> Change:
             if not place.vip_owned and (user := query.port_user(conn, place.vip_port_id)):

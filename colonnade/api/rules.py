@@ -119,7 +119,7 @@ def cidrs(allowed: Iterable[str] | None, vip_addresses: Iterable[str]) -> None:
     versions = {ip_address(a).version for a in vip_addresses}
     for cidr in allowed or ():
         if ip_network(cidr).version not in versions:
-            raise Invalid(f"Validation failure: allowed_cidrs: {cidr} is of another IP version than the VIP.")
+            raise Invalid(f"Validation failure: allowed_cidrs: {cidr} is of another IP version than every VIP.")
 
 
 def headers(wanted: Mapping[str, str], protocol: L) -> None:

@@ -4,7 +4,7 @@ The ids of VIP and amphora ports follow from their names, so that two who make t
 """
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Select, insert, select
@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from colonnade import wire
 from colonnade.clock import Clock
+from colonnade.drivers import Place
 from colonnade.errors import Broken, Conflict, Invalid, Later
 from colonnade.local import addresses
 from colonnade.local.faults import IpAddressGenerationFailure
@@ -27,6 +28,7 @@ from colonnade.store.local_tables import (
     local_subnet,
 )  # fmt: skip
 from colonnade.store.store import Store
+from colonnade.types import Json
 
 SERVICE_PROJECT = "service"
 _NAMES = uuid.UUID("6f1f5a3e-54f4-4d53-9a43-0f6f636f6c6e")
@@ -60,7 +62,13 @@ class LocalNetwork:
         with self._store.read() as conn:
             return _port(conn, port_id)
 
-    def ensure_vip(self, lb_id: str, project_id: str, subnet: Subnet, address: str | None) -> NetworkPort:
+    def made_up(self, lb_id: str, given: Json) -> NetworkPort | None:
+        """Ids name things here."""
+        return None
+
+    def ensure_vip(
+        self, lb_id: str, project_id: str, subnet: Subnet, address: str | None, more: Sequence[Place] = ()
+    ) -> NetworkPort:
         """The VIP's port, named octavia-lb-<lb_id>; made when absent."""
         name = f"octavia-lb-{lb_id}"
         port_id = _port_id(name)
@@ -68,12 +76,15 @@ class LocalNetwork:
         def make(conn: Connection) -> NetworkPort:
             if (found := _port(conn, port_id)) is not None:
                 return found
-            row = _lock(conn, subnet)
+            places = ((subnet, address), *more)
+            rows = {s.id: _lock(conn, s) for s, _ in sorted(places, key=lambda place: place[0].id)}
             self._insert(conn, port_id, name, subnet.network_id, project_id, f"lb-{lb_id}", VIP_OWNER)
-            if address is None:
-                _take_next(conn, row, port_id, 0)
-            else:
-                addresses.take(conn, row, addresses.parse_address("vip_address", address), port_id)
+            for position, (where, wanted) in enumerate(places):
+                if wanted is None:
+                    _take_next(conn, rows[where.id], port_id, position)
+                else:
+                    exact = addresses.parse_address("vip_address", wanted)
+                    addresses.take(conn, rows[where.id], exact, port_id, position)
             return _made(conn, port_id)
 
         return self._write(make)

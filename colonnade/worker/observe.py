@@ -85,11 +85,8 @@ class Sight:
     def balancer(self) -> LoadBalancer:
         return self.tree.load_balancer
 
-    def took_vip(self, vip: NetworkPort, address: str | None) -> None:
-        """The VIP's port is this one now."""
-        found = dataclasses.replace(
-            self.balancer, vip_port_id=vip.id, vip_network_id=vip.network_id, vip_address=address
-        )  # fmt: skip
+    def took_vip(self, vip: NetworkPort, found: LoadBalancer) -> None:
+        """The VIP's port is this one now, and the load balancer knows."""
         self.vip = vip
         self.tree = dataclasses.replace(self.tree, load_balancer=found)
         self.live = dataclasses.replace(self.live, load_balancer=found)
@@ -211,9 +208,10 @@ def _seats(balancer: LoadBalancer) -> tuple[Seat, ...]:
 
 
 def _subnets(tree: Tree, network: Network) -> dict[str, list[Subnet]]:
-    """The VIP's subnet and those of members, by network, the VIP's first."""
+    """The VIPs' subnets and those of members, by network, the VIPs' first."""
     balancer = tree.load_balancer
-    wanted = {balancer.vip_subnet_id: f"Load balancer {balancer.id}"}
+    vips = (balancer.vip_subnet_id, *(v.subnet_id for v in balancer.additional_vips))
+    wanted = dict.fromkeys(vips, f"Load balancer {balancer.id}")
     for member in tree.members:
         wanted.setdefault(member.subnet_id, f"Member {member.id}")
     found: dict[str, list[Subnet]] = {}

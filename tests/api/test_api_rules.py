@@ -216,7 +216,7 @@ WRONG_MEMBERS: list[tuple[Any, int]] = [
     ({"subnet_id": "x"}, 400),
     ({"backup": 5}, 400),
     ({"address": "10.2.0.1", "protocol_port": 8080}, 409),
-    ({"request_sriov": True}, 501),
+    ({"request_sriov": True}, 400),
     ({"vnic_type": "direct"}, 400),
     ({"request_sriov": False, "weight": 0, "backup": "true"}, 201), ({"address": "FD00::0:1"}, 201),
 ]  # fmt: skip
@@ -348,7 +348,7 @@ VIPS: list[tuple[Any, int]] = [
     ({"vip_subnet_id": "SUBNET", "provider": "other"}, 400), ({"vip_subnet_id": "SUBNET", "provider": "octavia"}, 201),
     ({"vip_subnet_id": "SUBNET", "flavor_id": nobody_has()}, 400),
     ({"vip_subnet_id": "SUBNET", "availability_zone": "x"}, 400),
-    ({"vip_subnet_id": "SUBNET", "additional_vips": [{}]}, 501),
+    ({"vip_subnet_id": "SUBNET", "additional_vips": [{}]}, 400),
     ({"vip_subnet_id": "SUBNET", "vip_vnic_type": "normal"}, 400),
     ({"vip_subnet_id": "SUBNET", "project_id": "bob-project"}, 403),
     ({"vip_subnet_id": "SUBNET", "project_id": "x" * 37}, 400),
