@@ -65,6 +65,7 @@ class ApiSettings:
     max_request_body_size: int = _option(1048576, "Bytes of a request body that are accepted.", min=1024)
     allow_ping_health_monitors: bool = _option(True, "Whether PING health monitors may be created.")
     allow_tls_terminated_listeners: bool = _option(True, "Whether TERMINATED_HTTPS listeners may be created.")
+    allow_prometheus_listeners: bool = _option(True, "Whether PROMETHEUS listeners may be created.")
     default_listener_ciphers: str = _option(_CIPHERS, "What TLS listeners offer where they name no ciphers.")
     default_pool_ciphers: str = _option(_CIPHERS, "What pools with TLS offer where they name no ciphers.")
     tls_cipher_prohibit_list: tuple[str, ...] = _option((), "Ciphers that may not be named.")

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from colonnade.wire import Counters, MemberState
+from colonnade.wire import STATISTICS, Counters, MemberState
 
 _PROMPT = b"\n> "
 _PATIENCE = 2.0  # seconds for one answer
@@ -107,6 +107,8 @@ def read_statistics(text: str) -> Statistics:
     found = Statistics()
     for row in csv.DictReader(text.removeprefix("# ").split("\n")):
         match row["svname"]:
+            case "FRONTEND" if row["pxname"] == STATISTICS:
+                pass
             case "FRONTEND":
                 found.listeners[row["pxname"]] = _counters(row)
             case "BACKEND":

@@ -11,18 +11,18 @@ import orjson
 from pydantic import BaseModel, create_model
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
-from colonnade.api import describe, offers, replies, shapes
+from colonnade.api import describe, offers, replies, rules, shapes
 from colonnade.core import tls
 from colonnade.model import Amphora, HealthMonitor, L7Policy, L7Rule, Listener, LoadBalancer, Member, Pool
 from colonnade.types import Json, Mark
 
 _LATER: dict[str, tuple[str, ...]] = {
-    "ListenerProtocol": ("UDP", "SCTP", "PROMETHEUS"),
+    "ListenerProtocol": ("UDP", "SCTP"),
     "PoolProtocol": ("UDP", "SCTP"),
     "MonitorType": ("UDP-CONNECT", "SCTP"),
 }
 _NOT_OFFERED = frozenset({"request_sriov", "persistence_timeout", "persistence_granularity"})
-_HEADERS = ("X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Proto", *sorted(tls.CLIENT_HEADERS))
+_HEADERS = tuple(sorted(rules.HEADERS | tls.CLIENT_HEADERS))
 _FIELDS: Json = {"name": "fields", "in": "query", "schema": {"type": "string"}}
 _COUNTERS = ("bytes_in", "bytes_out", "active_connections", "total_connections", "request_errors")
 _ID: Json = {"type": "string", "format": "uuid"}

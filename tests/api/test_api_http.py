@@ -205,6 +205,6 @@ def test_openapi_is_served_without_a_token(service: Service) -> None:
     document = service.send("GET", "/openapi.json", by=None).json
     assert document == json.loads(service.send("GET", "/load-balancer/openapi.json", by=None).text)
     assert document["openapi"].startswith("3.1")
-    assert "PROMETHEUS" not in document["components"]["schemas"]["ListenerProtocol"]["enum"]
+    assert "SCTP" not in document["components"]["schemas"]["ListenerProtocol"]["enum"]
     port = document["components"]["schemas"]["MemberCreate"]["properties"]["protocol_port"]["anyOf"][0]
     assert port == {"type": "integer", "minimum": 1, "maximum": 65535}
