@@ -45,7 +45,7 @@ class Interface:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Admission:
-    """Packets that may reach the VIPs. ``first`` and ``last`` are destination ports; of ICMP, type and code. None: any."""
+    """Packets that may reach the VIPs. ``first`` to ``last`` are their ports; of ICMP, type and code. None: any."""
 
     version: int  # 4 or 6
     protocol: int | None = None  # IANA's number
@@ -146,9 +146,7 @@ def bundle_from_json(data: dict[str, Any]) -> Bundle:
     targets = tuple(data["heartbeat_targets"])
     keep = tuple(data.get("keep", ()))
     traffic = _traffic(data.get("traffic") or {})
-    return Bundle(
-        **{**data, "interfaces": interfaces, "heartbeat_targets": targets, "keep": keep, "traffic": traffic}
-    )
+    return Bundle(**{**data, "interfaces": interfaces, "heartbeat_targets": targets, "keep": keep, "traffic": traffic})
 
 
 def _traffic(data: dict[str, Any]) -> Traffic:
