@@ -42,7 +42,6 @@ from colonnade.types import (
     ProvisioningStatus,
     QuotaLimit,
     RedirectCode,
-    Refused,
     Retries,
     Role,
     Seconds,
@@ -55,6 +54,7 @@ from colonnade.types import (
     Uuid,
     Weight,
 )  # fmt: skip
+from colonnade.wire import Admission, Limit
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,9 +91,9 @@ class LoadBalancer(Resource):
     vip_port_id: Fixed[Uuid | None] = None
     vip_subnet_id: Fixed[Uuid | None] = None
     vip_network_id: Fixed[Uuid | None] = None
-    vip_qos_policy_id: Refused[Uuid | None] = None
+    vip_qos_policy_id: Uuid | None = None
     vip_vnic_type: Shown[str] = "normal"
-    vip_sg_ids: Refused[tuple[Uuid, ...]] = ()
+    vip_sg_ids: Annotated[tuple[Uuid, ...], MaxLen(20)] = ()
     additional_vips: Fixed[Annotated[tuple[AdditionalVip, ...], MaxLen(20)]] = ()
     provider: Fixed[Text | None] = None
     flavor_id: Fixed[Uuid | None] = None
@@ -377,6 +377,27 @@ class NetworkPort:
     mac_address: str
     mtu: int
     fixed_ips: tuple[FixedIp, ...]
+    qos_policy_id: Uuid | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SecurityGroup:
+    """Who may reach the ports that are in the group. A port in several is reached by whom any of them admits."""
+
+    id: Uuid
+    project_id: str
+    admitted: tuple[Admission, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QosPolicy:
+    """How much may come in to and leave from a port."""
+
+    id: Uuid
+    project_id: str
+    shared: bool = False
+    ingress: Limit | None = None
+    egress: Limit | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -46,8 +46,7 @@ class Interface:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Admission:
-    """Packets that may reach the VIPs. ``first`` and ``last`` are destination ports; of ICMP, type and code. None:
-    any."""
+    """Packets that may reach the VIPs. ``first`` to ``last`` are their ports; of ICMP, type and code. None: any."""
 
     version: int  # 4 or 6
     protocol: int | None = None  # IANA's number

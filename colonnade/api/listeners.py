@@ -90,6 +90,7 @@ class Listeners(Kind[Listener]):
             rules.listener_takes_pool(listener.protocol, pool.protocol)
         rules.headers(listener.insert_headers, listener.protocol)
         tls_rules.listener(listener, self.api.settings.api_settings)
+        rules.cidrs_go_with(tree.load_balancer, listener.allowed_cidrs)
         rules.cidrs(listener.allowed_cidrs, bundle.vips(tree.load_balancer))
 
 

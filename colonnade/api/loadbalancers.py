@@ -16,6 +16,7 @@ from colonnade.api import (
     providers,
     replies,
     resources,
+    rules,
     shapes,
     trees,
     vip,
@@ -63,7 +64,8 @@ class LoadBalancers(Kind[LoadBalancer]):
         wish = choice.wish
         fields = {
             **given, "provider": choice.provider, "topology": wish.topology, "compute_flavor": wish.compute_flavor,
-            "compute_zone": wish.compute_zone,
+            "compute_zone": wish.compute_zone, "vip_vnic_type": wish.vnic_type,
+            "vip_sg_ids": _once(given.get("vip_sg_ids")),
         }  # fmt: skip
         for subnet_id in below.subnet_ids:
             vip.check_subnet(self.api.network, who, subnet_id)
@@ -73,6 +75,7 @@ class LoadBalancers(Kind[LoadBalancer]):
             certificates.check_pool(self.api, who, project_id, pool)
         lb_id = writing.new_id()
         vip.check_words(given, self.api.settings.networking)
+        vip.check_traffic(self.api.network, who, given)
         vip.check_network(self.api.network, who, given, wish.vip_networks, self.api.settings.networking)
         place = vip.resolve(self.api.network, who, lb_id, project_id, given)
         fields |= {f.name: getattr(place, f.name) for f in dataclasses.fields(place)}
@@ -84,6 +87,7 @@ class LoadBalancers(Kind[LoadBalancer]):
             if offers.chosen(conn, given, given.get("provider"), hold=True).wish != wish:
                 raise Busy("The flavor or the availability zone was changed just now. Please try again.")
             lb = LoadBalancer(**writing.new_fields(self.api, None, fields))
+            rules.vip_takes_groups(lb, ())
             tree = graph.grow(self.makers, lb, below)
             return Change(
                 tree=tree, about=("loadbalancer", lb_id), sentence=f"Asked to create {name(lb)}{graph.summary(tree)}."
@@ -118,8 +122,14 @@ class LoadBalancers(Kind[LoadBalancer]):
     def document(self, tree: Tree, object_id: str) -> Json:
         return replies.of_tree(tree, tree.load_balancer)
 
+    def admit(self, who: Caller, object_id: str, given: Json) -> None:
+        vip.check_traffic(self.api.network, who, given)
+
     def update(self, tree: Tree, old: LoadBalancer, given: Json) -> Change:
+        if "vip_sg_ids" in given:
+            given = {**given, "vip_sg_ids": _once(given["vip_sg_ids"])}
         new = trees.changed(old, given, utc(self.api.clock.now()))
+        rules.vip_takes_groups(new, trees.staying(tree.listeners))
         return _change(tree, new, f"Asked to change {name(new)}.")
 
     def delete(self, tree: Tree, old: LoadBalancer) -> Change:
@@ -140,6 +150,10 @@ class LoadBalancers(Kind[LoadBalancer]):
         lb = tree.load_balancer
         new = dataclasses.replace(trees.pending(lb), incarnation=lb.incarnation + 1)
         return _change(tree, new, f"Asked to replace the amphorae of {name(lb)}.")
+
+
+def _once(ids: tuple[str, ...] | None) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(ids or ()))
 
 
 def _change(tree: Tree, new: LoadBalancer, sentence: str) -> Change:

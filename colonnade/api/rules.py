@@ -6,7 +6,7 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from colonnade.api.trees import staying
 from colonnade.core import tls
 from colonnade.errors import Conflict, Invalid, Unsupported
-from colonnade.model import HealthMonitor, Listener, Member, Pool, SessionPersistence, Tree
+from colonnade.model import HealthMonitor, Listener, LoadBalancer, Member, Pool, SessionPersistence, Tree
 from colonnade.types import ListenerProtocol as L
 from colonnade.types import MonitorType, PersistenceType, PoolProtocol
 from colonnade.types import PoolProtocol as P
@@ -120,6 +120,29 @@ def cidrs(allowed: Iterable[str] | None, vip_addresses: Iterable[str]) -> None:
     for cidr in allowed or ():
         if ip_network(cidr).version not in versions:
             raise Invalid(f"Validation failure: allowed_cidrs: {cidr} is of another IP version than every VIP.")
+
+
+def vip_takes_groups(lb: LoadBalancer, listeners: Iterable[Listener]) -> None:
+    """400 unless the VIP may have the security groups that it has."""
+    if not lb.vip_sg_ids:
+        return
+    if lb.vip_vnic_type != "normal":
+        raise Invalid("Validation failure: VIP Security Groups are not allowed with SR-IOV: leave vip_sg_ids out.")
+    limited = next((x for x in listeners if x.allowed_cidrs), None)
+    if limited is not None:
+        raise Invalid(
+            f"Validation failure: vip_sg_ids cannot be set while listener {limited.id} has allowed_cidrs; clear those "
+            "first, and say it by rules of the groups."
+        )
+
+
+def cidrs_go_with(lb: LoadBalancer, allowed: Iterable[str] | None) -> None:
+    """400 when networks are to be allowed where security groups decide."""
+    if allowed and lb.vip_sg_ids:
+        raise Invalid(
+            "Validation failure: allowed_cidrs cannot be set while the load balancer has vip_sg_ids; say it by rules "
+            "of the groups."
+        )
 
 
 def headers(wanted: Mapping[str, str], protocol: L) -> None:

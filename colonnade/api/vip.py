@@ -1,11 +1,11 @@
 """Where a load balancer's VIPs are: from the port, network, subnets or addresses that its owner named."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 
 from colonnade.drivers import Network
-from colonnade.errors import Broken, Busy, Conflict, Invalid, Later
+from colonnade.errors import Broken, Busy, Conflict, Invalid, Later, Unsupported
 from colonnade.model import AdditionalVip, Caller, FixedIp, NetworkPort, Subnet
 from colonnade.settings import Networking
 from colonnade.types import Json
@@ -20,6 +20,7 @@ class Vip:
     vip_subnet_id: str
     vip_network_id: str
     vip_owned: bool
+    vip_qos_policy_id: str | None = None
     additional_vips: tuple[AdditionalVip, ...] = ()
 
 
@@ -46,11 +47,13 @@ def resolve(network: Network, who: Caller, lb_id: str, project_id: str, given: J
             return _of_port(network, who, given)
         if given.get("vip_network_id"):
             more = _additional(network, who, given)
-            return _on_network(_Maker(network=network, lb_id=lb_id, project_id=project_id, more=more), who, given)
+            place = _on_network(_Maker(network=network, lb_id=lb_id, project_id=project_id, more=more), who, given)
+            return replace(place, vip_qos_policy_id=given.get("vip_qos_policy_id"))
         if given.get("vip_subnet_id"):
             subnet = visible(network, who, given["vip_subnet_id"])
             maker = _Maker(network=network, lb_id=lb_id, project_id=project_id, more=_additional(network, who, given))
-            return _made(maker, subnet, given.get("vip_address"))
+            place = _made(maker, subnet, given.get("vip_address"))
+            return replace(place, vip_qos_policy_id=given.get("vip_qos_policy_id"))
     except Later as e:
         raise Busy(f"The network service does not answer: {e} Please try again.") from e
     except Broken as e:
@@ -67,6 +70,29 @@ def check_words(given: Json, options: Networking) -> None:
     for field, option in _ALLOWED.items():
         if given.get(field) and not getattr(options, option):
             raise Invalid(f"Validation failure: use of {field} is disallowed by the configuration of this deployment.")
+
+
+def check_traffic(network: Network, who: Caller, given: Json) -> None:
+    """400 unless the security groups and the QoS policy that are named are there for the caller."""
+    try:
+        wanted = given.get("vip_sg_ids") or ()
+        seen = {g.id for g in network.security_groups(wanted) if _own(g.project_id, who)} if wanted else set()
+        for group_id in wanted:
+            if group_id not in seen:
+                raise Invalid(f"Security group {group_id} not found.")
+        policy_id = given.get("vip_qos_policy_id")
+        if policy_id:
+            policy = network.qos_policy(policy_id)
+            if policy is None or not (policy.shared or _own(policy.project_id, who)):
+                raise Invalid(f"QoS policy {policy_id} not found.")
+    except Unsupported as e:
+        raise Invalid(f"Validation failure: {e.sentence}") from e
+    except Later as e:
+        raise Busy(f"The network service does not answer: {e} Please try again.") from e
+
+
+def _own(project_id: str, who: Caller) -> bool:
+    return who.is_admin or project_id == who.project_id
 
 
 def check_network(network: Network, who: Caller, given: Json, of_zone: tuple[str, ...], options: Networking) -> None:
@@ -129,7 +155,8 @@ def _of_port(network: Network, who: Caller, given: Json) -> Vip:
         raise Invalid(f"Validation failure: VIP port {port.id} is not on network {given['vip_network_id']}.")
     chosen = _fixed_ip(port, given.get("vip_subnet_id"), given.get("vip_address"))
     more = [_more_of_port(port, vip) for vip in given.get("additional_vips") or ()]
-    return _vip(port, [chosen, *more], owned=False)
+    policy_id = given.get("vip_qos_policy_id", port.qos_policy_id)
+    return replace(_vip(port, [chosen, *more], owned=False), vip_qos_policy_id=policy_id)
 
 
 def _fixed_ip(port: NetworkPort, subnet_id: str | None, address: str | None) -> FixedIp:

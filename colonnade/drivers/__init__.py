@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from colonnade.model import Caller, Material, NetworkPort, Subnet
+from colonnade.model import Caller, Material, NetworkPort, QosPolicy, SecurityGroup, Subnet
 from colonnade.types import Json
 
 Place = tuple[Subnet, str | None]  # where an address is wanted; None: any that is free
@@ -51,6 +51,14 @@ class Network(Protocol):
 
     def ours(self) -> list[NetworkPort]:
         """All ports that ensure_vip and ensure_plugged ever made and that still exist: for finding orphans."""
+        ...
+
+    def security_groups(self, ids: Collection[str]) -> list[SecurityGroup]:
+        """Those of the groups that exist, with who they admit."""
+        ...
+
+    def qos_policy(self, policy_id: str) -> QosPolicy | None:
+        """The policy, or None when there is none. Raises Unsupported when the network service knows no such thing."""
         ...
 
     def release(self, port_id: str) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from colonnade import wire
 from colonnade.drivers import Place
 from colonnade.errors import Broken, Conflict, Forbidden, Invalid, Later, NotFound, Unsupported
-from colonnade.model import Caller, FixedIp, Material, NetworkPort, Subnet
+from colonnade.model import Caller, FixedIp, Material, NetworkPort, QosPolicy, SecurityGroup, Subnet
 from colonnade.types import Json
 
 Trouble = Callable[[str, str], None]  # told (effect, "before" | "after"); may raise, and may do anything else
@@ -66,6 +66,8 @@ class Cloud:
     trouble: Trouble = no_trouble
     known_subnets: dict[str, Subnet] = field(default_factory=dict)
     ports: dict[str, NetworkPort] = field(default_factory=dict)
+    groups: dict[str, SecurityGroup] = field(default_factory=dict)
+    policies: dict[str, QosPolicy] = field(default_factory=dict)
     places: dict[str, FakePlace] = field(default_factory=dict)
     held: dict[str, str] = field(default_factory=dict)
     deaf: set[str] = field(default_factory=set)  # amphorae whose agent does not answer
@@ -129,6 +131,16 @@ class Cloud:
         self.trouble("ours", "before")
         with self._lock:
             return list(self.ports.values())
+
+    def security_groups(self, ids: Collection[str]) -> list[SecurityGroup]:
+        """Those that exist."""
+        self.trouble("security_groups", "before")
+        return [self.groups[i] for i in ids if i in self.groups]
+
+    def qos_policy(self, policy_id: str) -> QosPolicy | None:
+        """The policy, or None."""
+        self.trouble("qos_policy", "before")
+        return self.policies.get(policy_id)
 
     def release(self, port_id: str) -> None:
         """Remove the port."""

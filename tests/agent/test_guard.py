@@ -20,6 +20,7 @@ from colonnade.errors import Broken
 from colonnade.wire import Admission, Limit, Traffic
 
 TCP, UDP, ICMP, ICMP6 = 6, 17, 1, 58
+OPEN = Traffic()
 NOBODY = Traffic(admitted=())
 WEB = Traffic(admitted=tuple(Admission(version=v, protocol=TCP, first=80, last=80) for v in (4, 6)))
 
@@ -27,14 +28,14 @@ WEB = Traffic(admitted=tuple(Admission(version=v, protocol=TCP, first=80, last=8
 class Lb:
     """An amphora with a VIP of each IP version."""
 
-    def __init__(self, rig: Rig, traffic: Traffic | None = None) -> None:
+    def __init__(self, rig: Rig, traffic: Traffic = OPEN) -> None:
         self.rig = rig
         self.four = rig.address()
         self.six = f"{rig.net6}:{self.four.rpartition('.')[2]}:1"
         servers = {"s0": f"{rig.net}.0.10:80 check inter 200ms"}
         text = config(self.four, f"[{self.six}]", servers=servers)
         self.bundle = rig.bundle(rig.amphora(), self.four, text, vips=(f"{self.six}/128",))
-        self.admit(traffic or Traffic())
+        self.admit(traffic)
 
     def admit(self, traffic: Traffic) -> None:
         self.bundle = replace(self.bundle, traffic=traffic)

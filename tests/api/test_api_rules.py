@@ -323,8 +323,8 @@ CHANGES: list[tuple[str, Any, int]] = [
     ("healthmonitors", {"max_retries": None}, 400), ("healthmonitors", {"type": "TCP"}, 400),
     ("healthmonitors", {"domain_name": "a.b"}, 400), ("healthmonitors", {"pool_id": nobody_has()}, 400),
     ("loadbalancers", {"vip_address": "10.1.0.9"}, 400), ("loadbalancers", {"provider": "x"}, 400),
-    ("loadbalancers", {"vip_sg_ids": [nobody_has()]}, 501), ("loadbalancers", {"vip_sg_ids": None}, 200),
-    ("loadbalancers", {"vip_qos_policy_id": nobody_has()}, 501), ("loadbalancers", {"flavor_id": None}, 400),
+    ("loadbalancers", {"vip_sg_ids": [nobody_has()]}, 400), ("loadbalancers", {"vip_sg_ids": None}, 200),
+    ("loadbalancers", {"vip_qos_policy_id": nobody_has()}, 400), ("loadbalancers", {"flavor_id": None}, 400),
     ("loadbalancers", {"tags": None}, 200), ("loadbalancers", {}, 200),
 ]  # fmt: skip
 

@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 from lb_service import Service, nobody_has
+from sqlalchemy import update
 
-from colonnade.model import FixedIp, NetworkPort, Subnet
+from colonnade.model import FixedIp, NetworkPort, QosPolicy, SecurityGroup, Subnet
 from colonnade.settings import Networking
+from colonnade.store import tables
 
 
 @pytest.fixture
@@ -160,3 +162,106 @@ def test_the_operator_says_where_vips_may_be(service: Service) -> None:
             answer = service.post("loadbalancers", {"loadbalancer": way}, expect=400)
             assert "is not allowed by the configuration of this deployment" in answer["faultstring"]
         service.load_balancer(vip_subnet_id=other.id)
+
+
+GROUP, OTHER, THEIRS, POLICY, SHARED, FOREIGN = (nobody_has(c) for c in "abcdef")
+
+
+@pytest.fixture
+def grouped(service: Service) -> Service:
+    """Alice has two security groups and a QoS policy; Bob has one of each, and shares another policy."""
+    for its_id, project in ((GROUP, "alice-project"), (OTHER, "alice-project"), (THEIRS, "bob-project")):
+        service.cloud.groups[its_id] = SecurityGroup(id=its_id, project_id=project)
+    for its_id, project in ((POLICY, "alice-project"), (FOREIGN, "bob-project"), (SHARED, "bob-project")):
+        service.cloud.policies[its_id] = QosPolicy(id=its_id, project_id=project, shared=its_id == SHARED)
+    return service
+
+
+def _put(service: Service, lb: Any, expect: int = 200, **fields: Any) -> Any:
+    found = service.put(f"loadbalancers/{lb['id']}", {"loadbalancer": fields}, expect=expect)
+    return found["loadbalancer"] if expect == 200 else found["faultstring"]
+
+
+def test_groups_and_a_policy_are_set_changed_and_cleared(grouped: Service) -> None:
+    lb = grouped.load_balancer(vip_sg_ids=[GROUP, OTHER, GROUP], vip_qos_policy_id=POLICY)
+    assert (lb["vip_sg_ids"], lb["vip_qos_policy_id"]) == ([GROUP, OTHER], POLICY)
+    assert grouped.get(f"loadbalancers/{lb['id']}")["loadbalancer"] == lb
+    assert [v["id"] for v in grouped.get(f"loadbalancers?vip_qos_policy_id={POLICY}")["loadbalancers"]] == [lb["id"]]
+    changed = _put(grouped, lb, vip_sg_ids=[OTHER], vip_qos_policy_id=SHARED)
+    assert (changed["vip_sg_ids"], changed["vip_qos_policy_id"]) == ([OTHER], SHARED)
+    assert changed["provisioning_status"] == "PENDING_CREATE"
+    assert _put(grouped, lb, name="x")["vip_sg_ids"] == [OTHER]
+    assert _put(grouped, lb, vip_sg_ids=None, vip_qos_policy_id=None)["vip_sg_ids"] == []
+    _put(grouped, lb, vip_sg_ids=[GROUP])
+    cleared = _put(grouped, lb, vip_sg_ids=[])
+    assert (cleared["vip_sg_ids"], cleared["vip_qos_policy_id"]) == ([], None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"vip_sg_ids": [nobody_has()]}, f"Security group {nobody_has()} not found."),
+        ({"vip_sg_ids": [GROUP, THEIRS]}, f"Security group {THEIRS} not found."),
+        ({"vip_sg_ids": ["x"]}, "UUID format"), ({"vip_sg_ids": GROUP}, "vip_sg_ids"),
+        ({"vip_sg_ids": [GROUP] * 21}, "at most 20"), ({"vip_qos_policy_id": "x"}, "UUID format"),
+        ({"vip_qos_policy_id": nobody_has()}, f"QoS policy {nobody_has()} not found."),
+        ({"vip_qos_policy_id": FOREIGN}, f"QoS policy {FOREIGN} not found."),
+    ],
+)  # fmt: skip
+def test_groups_and_policies_that_are_not_there(grouped: Service, fields: Any, why: str) -> None:
+    lb = grouped.load_balancer()
+    assert why in _put(grouped, lb, 400, **fields)
+    body = {"vip_subnet_id": grouped.subnet.id, **fields}
+    assert why in grouped.post("loadbalancers", {"loadbalancer": body}, expect=400)["faultstring"]
+    assert len(grouped.cloud.ports) == 1
+
+
+def test_an_admin_may_name_any(grouped: Service) -> None:
+    lb = grouped.load_balancer()
+    body = {"loadbalancer": {"vip_sg_ids": [THEIRS], "vip_qos_policy_id": FOREIGN}}
+    grouped.put(f"loadbalancers/{lb['id']}", body, by="admin")
+
+
+def test_groups_and_allowed_cidrs_exclude_one_another(grouped: Service) -> None:
+    lb = grouped.load_balancer()
+    listener = grouped.listener(lb, allowed_cidrs=["10.0.0.0/8"])
+    assert listener["id"] in _put(grouped, lb, 400, vip_sg_ids=[GROUP])
+    grouped.put(f"listeners/{listener['id']}", {"listener": {"allowed_cidrs": None}})
+    _put(grouped, lb, vip_sg_ids=[GROUP])
+    why = grouped.put(f"listeners/{listener['id']}", {"listener": {"allowed_cidrs": ["10.0.0.0/8"]}}, expect=400)
+    assert "vip_sg_ids" in why["faultstring"]
+    body = {"loadbalancer_id": lb["id"], "protocol": "HTTP", "protocol_port": 81, "allowed_cidrs": ["10.0.0.0/8"]}
+    grouped.post("listeners", {"listener": body}, expect=400)
+    whole = {"vip_subnet_id": grouped.subnet.id, "vip_sg_ids": [GROUP],
+             "listeners": [{"protocol": "HTTP", "protocol_port": 80, "allowed_cidrs": ["10.0.0.0/8"]}]}  # fmt: skip
+    grouped.post("loadbalancers", {"loadbalancer": whole}, expect=400)
+    assert len(grouped.cloud.ports) == 1
+    _put(grouped, lb, vip_sg_ids=None)
+    grouped.post("listeners", {"listener": body})
+
+
+def test_groups_do_not_go_with_sriov(grouped: Service) -> None:
+    profile = grouped.post("flavorprofiles", {"flavorprofile": {
+        "name": "p", "provider_name": "amphora", "flavor_data": "{}"}}, by="admin")["flavorprofile"]  # fmt: skip
+    flavor = grouped.post(
+        "flavors", {"flavor": {"name": "f", "flavor_profile_id": profile["id"]}}, by="admin"
+    )["flavor"]  # fmt: skip
+    with grouped.store.write() as conn:  # no host here could give it
+        conn.execute(update(tables.flavor_profile).values(flavor_data='{"sriov_vip": true}'))
+    lb = grouped.load_balancer(flavor_id=flavor["id"])
+    assert lb["vip_vnic_type"] == "direct"
+    assert "SR-IOV" in _put(grouped, lb, 400, vip_sg_ids=[GROUP])
+    body = {"vip_subnet_id": grouped.subnet.id, "flavor_id": flavor["id"], "vip_sg_ids": [GROUP]}
+    assert "SR-IOV" in grouped.post("loadbalancers", {"loadbalancer": body}, expect=400)["faultstring"]
+    assert grouped.load_balancer(vip_sg_ids=[GROUP])["vip_vnic_type"] == "normal"
+
+
+def test_a_ports_policy_is_the_default(grouped: Service) -> None:
+    port = _port(grouped, (grouped.subnet, "10.1.0.50"))
+    grouped.cloud.ports[port.id] = replace(port, qos_policy_id=POLICY)
+    lb = grouped.load_balancer(vip_port_id=port.id, vip_subnet_id=None)
+    assert lb["vip_qos_policy_id"] == POLICY
+    other = replace(port, id=nobody_has("8"), qos_policy_id=POLICY)
+    grouped.cloud.ports[other.id] = other
+    lb = grouped.load_balancer(vip_port_id=other.id, vip_subnet_id=None, vip_qos_policy_id=None)
+    assert lb["vip_qos_policy_id"] is None

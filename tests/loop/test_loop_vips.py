@@ -2,7 +2,8 @@
 
 import pytest
 
-from colonnade.model import Subnet
+from colonnade.model import QosPolicy, SecurityGroup, Subnet
+from colonnade.wire import Admission, Limit, Traffic
 from tests.loop.world import World
 
 
@@ -56,3 +57,48 @@ def test_nothing_is_left_of_them(world: World, six: Subnet) -> None:
     worker.turn(lb)
     assert not world.cloud.ports
     assert not world.cloud.held
+
+
+GROUP = "00000000-0000-4000-8000-0000000000aa"
+WEB = Admission(version=4, protocol=6, first=80, last=80)
+
+
+def _traffic(world: World, lb: str) -> Traffic:
+    (amphora,) = world.tree(lb).amphorae  # type: ignore[union-attr]
+    bundle = world.cloud.places[amphora.id].bundle
+    assert bundle is not None
+    return bundle.traffic
+
+
+def test_groups_and_policies_reach_the_amphora_and_are_cleared(world: World) -> None:
+    limit = Limit(kilobits=1000, burst_kilobits=800)
+    world.cloud.groups[GROUP] = SecurityGroup(id=GROUP, project_id="p1", admitted=(WEB,))
+    world.cloud.policies["q"] = QosPolicy(id="q", project_id="p1", egress=limit)
+    lb, worker = world.create(vip_sg_ids=(GROUP,), vip_qos_policy_id="q"), world.worker()
+    worker.turn(lb)
+    assert _traffic(world, lb) == Traffic(admitted=(WEB,), egress=limit)
+    world.cloud.groups[GROUP] = SecurityGroup(id=GROUP, project_id="p1")
+    with world.wish(lb):
+        pass
+    worker.turn(lb)
+    assert _traffic(world, lb) == Traffic(admitted=(), egress=limit)
+    world.change(lb, vip_sg_ids=(), vip_qos_policy_id=None)
+    worker.turn(lb)
+    assert _traffic(world, lb) == Traffic()
+    world.assert_matches()
+
+
+def test_a_lost_group_opens_nothing_and_is_told(world: World) -> None:
+    world.cloud.groups[GROUP] = SecurityGroup(id=GROUP, project_id="p1", admitted=(WEB,))
+    lb, worker = world.create(vip_sg_ids=(GROUP,)), world.worker()
+    worker.turn(lb)
+    del world.cloud.groups[GROUP]
+    with world.wish(lb):
+        pass
+    worker.turn(lb)
+    assert _traffic(world, lb) == Traffic(admitted=(WEB,))
+    assert "does not exist any more" in str(world.balancer(lb).reason)
+    world.change(lb, vip_sg_ids=())
+    worker.turn(lb)
+    assert _traffic(world, lb) == Traffic()
+    assert world.balancer(lb).reason is None
