@@ -76,7 +76,8 @@ def check_traffic(network: Network, who: Caller, given: Json) -> None:
     """400 unless the security groups and the QoS policy that are named are there for the caller."""
     try:
         wanted = given.get("vip_sg_ids") or ()
-        seen = {g.id for g in network.security_groups(wanted) if _own(g.project_id, who)} if wanted else set()
+        groups = network.security_groups(wanted) if wanted else []
+        seen = {g.id for g in groups if g.shared or _own(g.project_id, who)}
         for group_id in wanted:
             if group_id not in seen:
                 raise Invalid(f"Security group {group_id} not found.")
