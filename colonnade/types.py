@@ -87,7 +87,8 @@ Codes = Annotated[
     str,
     MaxLen(64),
     Matches(
-        re.compile(r"\d{3}(\s*,\s*\d{3})*|\d{3}-\d{3}"), "Value should be a code, a comma-separated list or a range"
+        re.compile(r"[0-9]{3}( *, *[0-9]{3})*|[0-9]{3}-[0-9]{3}"),
+        "Value should be a code, a comma-separated list or a range",
     ),
 ]
 DomainName = Annotated[

@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 VERSION = 1
+STATISTICS = "colonnade-statistics"  # a frontend of an amphora's own, which is nobody's listener
 _MAGIC = b"CLN1"
 _MAC_BYTES = 32
 MAX_DATAGRAM = 65507
@@ -76,8 +77,9 @@ class Bundle:
     """Everything an amphora must be. ``files`` are names relative to its directory, ``haproxy.cfg`` among them
     when there is anything to serve. The digest is not part of it: see ``digest``.
 
-    Of files, ``*.pem`` (certificates with keys), ``*.ca`` and ``*.crl`` may change without a reload. ``keep`` names
-    such files that the amphora goes on with as it has them: a lost secret takes no listener down."""
+    Of files, ``*.pem`` (certificates with keys), ``*.ca`` and ``*.crl`` may change without a reload, as may ``*.acl``
+    (patterns) and ``*.map``. ``keep`` names files of the first three kinds that the amphora goes on with as it has
+    them: a lost secret takes no listener down."""
 
     amphora_id: str
     loadbalancer_id: str

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from colonnade import wire
 from colonnade.agent import namespaces
 from colonnade.agent.beat import Beats
-from colonnade.agent.difference import Change, difference, renewals, servers
+from colonnade.agent.difference import Change, difference, servers
 from colonnade.agent.fabric import HostFabric
 from colonnade.agent.guard import Guard
 from colonnade.agent.network import AmphoraNetwork
@@ -249,7 +249,7 @@ class Amphora:
             return "HAProxy unchanged"
         changes = self._changes(files) if running else None
         if changes is not None and self._processes.change(changes, wanted):
-            for name in ("haproxy.cfg", *(n for n in files if wire.is_secret(n) and files[n] != self._present[n])):
+            for name in (n for n in files if files[n] != self._present[n]):
                 write_file(self._files / name, files[name], self._uid)
             return f"{len(changes)} runtime changes"
         fresh = self._run / "files.new"
@@ -268,11 +268,8 @@ class Amphora:
         before = self._present
         if self._processes.digest != _digest(before):
             return None
-        renewed = renewals(before, files)
-        changes = None if renewed is None else difference(before["haproxy.cfg"], files["haproxy.cfg"])
-        if renewed is None or changes is None or len(changes) > _MOST_CHANGES:
-            return None
-        return [*renewed, *changes]
+        changes = difference(before, files)
+        return changes if changes is not None and len(changes) <= _MOST_CHANGES else None
 
     def _resume(self, bundle: wire.Bundle) -> None:
         fresh = self._run / "files.new"

@@ -18,7 +18,7 @@ from colonnade.model import Caller, LoadBalancer, Member, Pool, Tree
 from colonnade.store import query, tables
 from colonnade.types import UUID, Json, OperatingStatus
 
-_LISTED = Listed(cls=Member, plural="members")
+_LISTED = Listed(cls=Member, plural="members", also=("pool_id",))
 _TRUE = frozenset({"true", "1", "yes", "on", "t", "y"})
 
 

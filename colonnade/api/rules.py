@@ -28,8 +28,9 @@ _MONITORS_OF_STREAMS = frozenset(
 )
 _HTTP_MONITORS = frozenset({MonitorType.HTTP, MonitorType.HTTPS})
 _ONLY_HTTP = ("http_method", "url_path", "expected_codes", "http_version", "domain_name")
-_HEADERS = frozenset({"X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Proto"})
-_HEADERS_LATER = frozenset({"X-Forwarded-IP", "X-Client-IP", "X-Real-IP"})
+HEADERS = frozenset(
+    {"X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Proto", "X-Forwarded-IP", "X-Client-IP", "X-Real-IP"}
+)
 _TCP_FAMILY = frozenset({L.TCP, L.HTTP, L.HTTPS, L.TERMINATED_HTTPS, L.PROMETHEUS})
 
 
@@ -53,7 +54,7 @@ def pool_takes_monitor(pool: P, monitor: MonitorType) -> None:
 
 def listener_has_effect(listener: Listener) -> None:
     """501 for what this deployment cannot do yet."""
-    if listener.protocol in (L.UDP, L.SCTP, L.PROMETHEUS):
+    if listener.protocol in (L.UDP, L.SCTP):
         raise Unsupported(f"Listeners of protocol {listener.protocol} are not supported in this deployment yet.")
 
 
@@ -107,6 +108,12 @@ def monitor_allowed(kind: MonitorType, *, ping: bool) -> None:
         raise Invalid(f"The selected health monitor type is not allowed in this deployment: {kind}")
 
 
+def protocol_allowed(protocol: L, *, prometheus: bool) -> None:
+    """400 for a protocol that the operator has switched off."""
+    if protocol is L.PROMETHEUS and not prometheus:
+        raise Invalid(f"The selected protocol is not allowed in this deployment: {protocol}")
+
+
 def cidrs(allowed: Iterable[str] | None, vip_addresses: Iterable[str]) -> None:
     """400 unless each network is of the IP version of some VIP."""
     versions = {ip_address(a).version for a in vip_addresses}
@@ -142,10 +149,8 @@ def headers(wanted: Mapping[str, str], protocol: L) -> None:
     """400 unless these headers may be inserted by a listener of this protocol."""
     if wanted and protocol not in (L.HTTP, L.TERMINATED_HTTPS):
         raise Invalid(f"Validation failure: insert_headers is not for listeners of protocol {protocol}.")
-    names = _HEADERS | tls.CLIENT_HEADERS if protocol is L.TERMINATED_HTTPS else _HEADERS
+    names = HEADERS | tls.CLIENT_HEADERS if protocol is L.TERMINATED_HTTPS else HEADERS
     for name, value in wanted.items():
-        if name in _HEADERS_LATER:
-            raise Unsupported(f"Inserting the header {name} has no effect in this deployment yet; leave it out.")
         if name not in names:
             raise Invalid(f"{name} is not a valid option for insert_headers")
         if value not in ("true", "false"):

@@ -40,6 +40,9 @@ def resolve(network: Network, who: Caller, lb_id: str, project_id: str, given: J
     Raises Invalid, Conflict (the address is in use) and Busy (the network does not answer).
     """
     try:
+        made_up = network.made_up(lb_id, given)
+        if made_up is not None:
+            return _vip(made_up, list(made_up.fixed_ips), owned=not given.get("vip_port_id"))
         if given.get("vip_port_id"):
             return _of_port(network, who, given)
         if given.get("vip_network_id"):

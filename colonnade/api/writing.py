@@ -45,7 +45,8 @@ def change(api: Api, lb_id: str, decide: Callable[[Tree], Change], *, delete: bo
     """Change a load balancer's tree by what ``decide`` makes of it; it sees the tree that nobody else can change
     now. Raises NotFound and Conflict, and whatever ``decide`` raises; then nothing has happened."""
     now = api.clock.now()
-    with api.store.write() as conn:
+
+    def write(conn: Connection) -> Change:
         work.touch(conn, lb_id, now, delete=delete)
         before = rows.tree(conn, lb_id)
         if before is None:
@@ -55,18 +56,23 @@ def change(api: Api, lb_id: str, decide: Callable[[Tree], Change], *, delete: bo
         asked = decide(before)
         room.check(before, asked.tree)
         _save(api, conn, before, asked, now)
-    return _announced(api, asked)
+        return asked
+
+    return _announced(api, api.store.written(write))
 
 
 def create(api: Api, lb_id: str, decide: Callable[[Connection], Change]) -> Tree:
     """A new load balancer, with all that comes with it."""
     now = api.clock.now()
-    with api.store.write() as conn:
+
+    def write(conn: Connection) -> Change:
         work.touch(conn, lb_id, now)
         asked = decide(conn)
         room.check(None, asked.tree)
         _save(api, conn, None, asked, now)
-    return _announced(api, asked)
+        return asked
+
+    return _announced(api, api.store.written(write))
 
 
 def _announced(api: Api, asked: Change) -> Tree:

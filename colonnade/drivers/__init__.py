@@ -24,6 +24,10 @@ class Network(Protocol):
         """The port, or None when there is none."""
         ...
 
+    def made_up(self, lb_id: str, given: Json) -> NetworkPort | None:
+        """A port that fits a VIP asked for in these words, where ids name nothing; None where they do."""
+        ...
+
     def ensure_vip(
         self, lb_id: str, project_id: str, subnet: Subnet, address: str | None, more: Sequence[Place] = ()
     ) -> NetworkPort:
@@ -64,6 +68,8 @@ class Network(Protocol):
 
 class Compute(Protocol):
     """Where amphorae run."""
+
+    image_id: str | None  # what places are made from now, as the image service knows it
 
     def ensure(self, amphora_id: str, heartbeat_key: str) -> str:
         """Make the amphora's place (named amphora-<id>) unless it is there; answer its agent's base URL."""

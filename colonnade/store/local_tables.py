@@ -5,7 +5,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     DateTime,
-    Float,
+    Double,
     Integer,
     LargeBinary,
     String,
@@ -13,6 +13,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )  # fmt: skip
+from sqlalchemy.dialects.mysql import MEDIUMBLOB
 
 from colonnade.store.tables import metadata
 
@@ -60,7 +61,7 @@ local_revoked_token = Table(
     "local_revoked_token",
     metadata,
     Column("audit_id", String(32), primary_key=True),
-    Column("expires_at", Float, nullable=False, index=True),  # seconds since the epoch; the row may go then
+    Column("expires_at", Double, nullable=False, index=True),  # seconds since the epoch; the row may go then
 )
 
 # Small facts by name. "identity": raised by each change to the tables above, so that processes know when to read
@@ -207,7 +208,7 @@ local_secret = Table(
     Column("mode", String(255)),
     Column("expiration", DateTime),
     Column("content_type", String(64)),  # null: there is no payload yet
-    Column("payload", LargeBinary(262144)),  # encrypted
+    Column("payload", LargeBinary(262144).with_variant(MEDIUMBLOB(), "mysql", "mariadb")),  # encrypted
 )
 
 local_container = Table(

@@ -126,7 +126,10 @@ def _boot(step: Boot, sight: Sight, hands: Hands) -> str:
     hands.hold()
     agent_url = hands.compute.ensure(seen.row.id, seen.row.heartbeat_key)
     starting = AmphoraStatus.BOOTING if seen.row.status == AmphoraStatus.PENDING_CREATE else seen.row.status
-    seen.row = replace(seen.row, agent_url=agent_url, compute_id=seen.row.id, status=starting, digest=None)
+    seen.row = replace(
+        seen.row, agent_url=agent_url, compute_id=seen.row.id, image_id=hands.compute.image_id, status=starting,
+        digest=None,
+    )  # fmt: skip
     seen.there, seen.silent, seen.failing = True, None, None
     return f"{'booted' if step.amphora is None else 'made again'} amphora {seen.row.id}"
 

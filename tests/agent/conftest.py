@@ -29,4 +29,6 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 @pytest.fixture
 def rig(host: Rig) -> Iterator[Rig]:
     yield host
+    if host.agent is None:  # a test failed after it had stopped it: the next ones are not to fail for that
+        host.start()
     host.forget()

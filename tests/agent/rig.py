@@ -241,7 +241,8 @@ class Rig:
     def ask(self, amphora_id: str, command: str) -> str:
         """What the newest HAProxy of an amphora answers on its own socket."""
         number = json.loads((self.here.amphorae / amphora_id / "place.json").read_text())["number"]
-        sockets = (self.here.run / str(number) / "own").glob("s*")
+        # A starting HAProxy binds s<number>.<pid>.tmp and then renames it.
+        sockets = [p for p in (self.here.run / str(number) / "own").glob("s*") if p.name[1:].isdigit()]
         with socket.socket(socket.AF_UNIX) as s:
             s.settimeout(5)
             s.connect(str(max(sockets, key=lambda p: int(p.name[1:]))))

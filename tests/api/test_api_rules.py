@@ -8,7 +8,7 @@ import pytest
 from lb_service import Service, nobody_has
 
 from colonnade.api import rules
-from colonnade.errors import Invalid, Unsupported
+from colonnade.errors import Invalid
 from colonnade.model import HealthMonitor, SessionPersistence
 from colonnade.types import ListenerProtocol as L
 from colonnade.types import MonitorType as M
@@ -105,7 +105,8 @@ def test_http_fields_are_for_http_monitors(field: str, kind: M) -> None:
         ({"X-SSL-Client-CN": "true"}, L.HTTP, Invalid),
         ({"X-SSL-Client-CN": "true", "X-Forwarded-For": "true"}, L.TERMINATED_HTTPS, None),
         ({"X-SSL-Client-Cn": "true"}, L.TERMINATED_HTTPS, Invalid),
-        ({"X-Real-IP": "true"}, L.HTTP, Unsupported),
+        ({"X-Real-IP": "true", "X-Client-IP": "true", "X-Forwarded-IP": "false"}, L.HTTP, None),
+        ({"X-Real-IP": "true"}, L.TCP, Invalid),
     ],
 )
 def test_inserted_headers(headers: dict[str, str], protocol: L, error: type[Exception] | None) -> None:
@@ -179,10 +180,14 @@ WRONG_LISTENERS: list[tuple[Any, int]] = [
     ({"default_pool_id": nobody_has()}, 404), ({"default_pool_id": "x"}, 400), ({"loadbalancer_id": nobody_has()}, 404),
     ({"loadbalancer_id": "x"}, 400), ({"loadbalancer_id": None}, 400), ({"protocol_port": 80}, 409),
     ({"protocol": "TCP", "protocol_port": 80}, 409), ({"protocol": "UDP"}, 501), ({"protocol": "SCTP"}, 501),
-    ({"protocol": "TERMINATED_HTTPS"}, 400), ({"protocol": "PROMETHEUS"}, 501), ({"tls_ciphers": "x"}, 400),
+    ({"protocol": "TERMINATED_HTTPS"}, 400), ({"protocol": "PROMETHEUS"}, 201),
+    ({"protocol": "PROMETHEUS", "default_pool_id": "POOL"}, 400),
+    ({"protocol": "PROMETHEUS", "insert_headers": {"X-Real-IP": "true"}}, 400),
+    ({"protocol": "PROMETHEUS", "hsts_max_age": 1}, 400), ({"protocol": "PROMETHEUS", "connection_limit": 9}, 201),
+    ({"tls_ciphers": "x"}, 400),
     ({"default_tls_container_ref": "x"}, 400), ({"sni_container_refs": ["x"]}, 400), ({"hsts_max_age": 1}, 400),
     ({"client_authentication": "MANDATORY"}, 400), ({"alpn_protocols": ["h2"]}, 400), ({"l7policies": [{}]}, 501),
-    ({"insert_headers": {"X-Real-IP": "true"}}, 501), ({"default_pool": {}}, 400), ({"protocol": "HTTPS"}, 201),
+    ({"insert_headers": {"X-Real-IP": "maybe"}}, 400), ({"default_pool": {}}, 400), ({"protocol": "HTTPS"}, 201),
     ({"hsts_preload": False, "tls_versions": None, "sni_container_refs": []}, 201), ({"protocol_port": "8082"}, 201),
     ({"admin_state_up": "yes", "project_id": "ignored", "name": None}, 201),
 ]  # fmt: skip
@@ -224,6 +229,7 @@ WRONG_MONITORS: list[tuple[Any, int]] = [
     ({"timeout": -1}, 400),
     ({"max_retries": 0}, 400), ({"max_retries": 11}, 400), ({"max_retries_down": 11}, 400), ({"url_path": "/x"}, 400),
     ({"type": "HTTP", "url_path": "x"}, 400), ({"type": "HTTP", "url_path": "/a b"}, 400),
+    ({"type": "HTTP", "expected_codes": "200,\n204"}, 400), ({"type": "HTTP", "expected_codes": "\uff12" * 3}, 400),
     ({"type": "HTTP", "expected_codes": "20"}, 400), ({"type": "HTTP", "http_method": "BREW"}, 400),
     ({"type": "HTTP", "http_version": 2.0}, 400), ({"type": "HTTP", "domain_name": "a.b"}, 400),
     ({"type": "HTTP", "http_version": 1.0, "domain_name": "a.b"}, 400), ({"type": "UDP-CONNECT"}, 400),

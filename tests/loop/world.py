@@ -1,17 +1,14 @@
 """A small world for tests of the loop: a real database, a cloud in memory, a clock that is turned by hand."""
 
 import dataclasses
-import os
 import random
-import shutil
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from databases import DATABASES
 from sqlalchemy import Connection, insert, select, update
 
 from colonnade import wire
@@ -34,14 +31,13 @@ from colonnade.model import (
     Tree,
 )
 from colonnade.settings import ControllerWorker, HouseKeeping, Settings
-from colonnade.store import rows, schema, tables, work
+from colonnade.store import rows, tables, work
 from colonnade.store.store import Store
 from colonnade.types import Algorithm, ListenerProtocol, PoolProtocol, ProvisioningStatus
 from colonnade.worker.loop import Worker
 from colonnade.worker.observe import look
 
 PROJECT = "p1"
-SCRATCH = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else Path(tempfile.gettempdir())
 SETTINGS = Settings(
     controller_worker=ControllerWorker(lease_s=30, pending_limit_s=60, retry_longest_s=60),
     house_keeping=HouseKeeping(orphan_age_s=60),
@@ -313,20 +309,11 @@ class World:
         assert self.count(tables.work) == len(places)
 
 
-_TEMPLATE: list[Path] = []
-
-
 @contextmanager
 def a_world(settings: Settings = SETTINGS) -> Iterator[World]:
-    """A world with an empty database of its own, removed at the end. Quick: the tables are copied, not made."""
-    with tempfile.TemporaryDirectory(dir=SCRATCH) as scratch:
-        if not _TEMPLATE:
-            template = Path(tempfile.mkdtemp(dir=SCRATCH)) / "template.sqlite"
-            schema.upgrade(f"sqlite:///{template}")
-            _TEMPLATE.append(template)
-        path = Path(scratch) / "x.sqlite"
-        shutil.copy(_TEMPLATE[0], path)
-        store = TroubledStore(f"sqlite:///{path}")
+    """A world with an empty database of its own."""
+    with DATABASES.fresh() as url:
+        store = TroubledStore(url)
         try:
             yield World(store, settings)
         finally:
