@@ -386,6 +386,7 @@ class SecurityGroup:
 
     id: Uuid
     project_id: str
+    shared: bool = False
     admitted: tuple[Admission, ...] = ()
 
 

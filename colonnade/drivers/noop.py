@@ -7,13 +7,13 @@ more.
 
 import ipaddress
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
 from colonnade import wire
 from colonnade.drivers import Place
-from colonnade.model import FixedIp, NetworkPort, Subnet
+from colonnade.model import FixedIp, NetworkPort, QosPolicy, SecurityGroup, Subnet
 from colonnade.types import Json
 
 _NAMES = uuid.UUID("3c7b2f0e-7d0e-4b55-8e0a-6e6f6f706e6f")
@@ -79,6 +79,14 @@ class NoopNetwork:
     def ours(self) -> list[NetworkPort]:
         """Nothing exists, so nothing is left over."""
         return []
+
+    def security_groups(self, ids: Collection[str]) -> list[SecurityGroup]:
+        """All of them, for everybody."""
+        return [SecurityGroup(id=i, project_id="", shared=True) for i in ids]
+
+    def qos_policy(self, policy_id: str) -> QosPolicy | None:
+        """A policy without a limit, for everybody."""
+        return QosPolicy(id=policy_id, project_id="", shared=True)
 
     def release(self, port_id: str) -> None:
         """Forget it."""
