@@ -97,6 +97,8 @@ class NoopNetwork:
 class NoopHost:
     """drivers.Compute, AmphoraLink and Supplies: amphorae that are nowhere and serve nothing."""
 
+    image_id: str | None = None
+
     def __init__(self) -> None:
         self._digests: dict[str, str] = {}  # of what each amphora was pushed
 
