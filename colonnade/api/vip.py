@@ -40,24 +40,27 @@ def resolve(network: Network, who: Caller, lb_id: str, project_id: str, given: J
     Raises Invalid, Conflict (the address is in use) and Busy (the network does not answer).
     """
     try:
-        made_up = network.made_up(lb_id, given)
-        if made_up is not None:
-            return _vip(made_up, list(made_up.fixed_ips), owned=not given.get("vip_port_id"))
-        if given.get("vip_port_id"):
-            return _of_port(network, who, given)
-        if given.get("vip_network_id"):
-            more = _additional(network, who, given)
-            place = _on_network(_Maker(network=network, lb_id=lb_id, project_id=project_id, more=more), who, given)
-            return replace(place, vip_qos_policy_id=given.get("vip_qos_policy_id"))
-        if given.get("vip_subnet_id"):
-            subnet = visible(network, who, given["vip_subnet_id"])
-            maker = _Maker(network=network, lb_id=lb_id, project_id=project_id, more=_additional(network, who, given))
-            place = _made(maker, subnet, given.get("vip_address"))
-            return replace(place, vip_qos_policy_id=given.get("vip_qos_policy_id"))
+        place = _resolved(network, who, lb_id, project_id, given)
     except Later as e:
         raise Busy(f"The network service does not answer: {e} Please try again.") from e
     except Broken as e:
         raise Invalid(f"Validation failure: {e} {e.help}".rstrip()) from e
+    return replace(place, vip_qos_policy_id=given.get("vip_qos_policy_id", place.vip_qos_policy_id))
+
+
+def _resolved(network: Network, who: Caller, lb_id: str, project_id: str, given: Json) -> Vip:
+    made_up = network.made_up(lb_id, given)
+    if made_up is not None:
+        return _vip(made_up, list(made_up.fixed_ips), owned=not given.get("vip_port_id"))
+    if given.get("vip_port_id"):
+        return _of_port(network, who, given)
+    if given.get("vip_network_id"):
+        more = _additional(network, who, given)
+        return _on_network(_Maker(network=network, lb_id=lb_id, project_id=project_id, more=more), who, given)
+    if given.get("vip_subnet_id"):
+        subnet = visible(network, who, given["vip_subnet_id"])
+        maker = _Maker(network=network, lb_id=lb_id, project_id=project_id, more=_additional(network, who, given))
+        return _made(maker, subnet, given.get("vip_address"))
     raise Invalid("Validation failure: VIP must contain one of: vip_port_id, vip_network_id, vip_subnet_id.")
 
 
@@ -76,8 +79,8 @@ def check_traffic(network: Network, who: Caller, given: Json) -> None:
     """400 unless the security groups and the QoS policy that are named are there for the caller."""
     try:
         wanted = given.get("vip_sg_ids") or ()
-        groups = network.security_groups(wanted) if wanted else []
-        seen = {g.id for g in groups if g.shared or _own(g.project_id, who)}
+        found = network.security_groups(wanted) if wanted else []
+        seen = {g.id for g in found if g.shared or _own(g.project_id, who)}
         for group_id in wanted:
             if group_id not in seen:
                 raise Invalid(f"Security group {group_id} not found.")
@@ -156,8 +159,7 @@ def _of_port(network: Network, who: Caller, given: Json) -> Vip:
         raise Invalid(f"Validation failure: VIP port {port.id} is not on network {given['vip_network_id']}.")
     chosen = _fixed_ip(port, given.get("vip_subnet_id"), given.get("vip_address"))
     more = [_more_of_port(port, vip) for vip in given.get("additional_vips") or ()]
-    policy_id = given.get("vip_qos_policy_id", port.qos_policy_id)
-    return replace(_vip(port, [chosen, *more], owned=False), vip_qos_policy_id=policy_id)
+    return _vip(port, [chosen, *more], owned=False)
 
 
 def _fixed_ip(port: NetworkPort, subnet_id: str | None, address: str | None) -> FixedIp:
@@ -264,7 +266,7 @@ def _vip(port: NetworkPort, chosen: list[FixedIp], *, owned: bool) -> Vip:
     first, *more = chosen
     return Vip(
         vip_address=str(ip_address(first.address)), vip_port_id=port.id, vip_subnet_id=first.subnet_id,
-        vip_network_id=port.network_id, vip_owned=owned,
+        vip_network_id=port.network_id, vip_owned=owned, vip_qos_policy_id=port.qos_policy_id,
         additional_vips=tuple(
             AdditionalVip(subnet_id=f.subnet_id, ip_address=str(ip_address(f.address)), port_id=port.id) for f in more
         ),

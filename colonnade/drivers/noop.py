@@ -81,11 +81,11 @@ class NoopNetwork:
         return []
 
     def security_groups(self, ids: Collection[str]) -> list[SecurityGroup]:
-        """All of them, for everybody; they admit nobody, for there is no packet to admit."""
+        """All of them, for everybody."""
         return [SecurityGroup(id=i, project_id="", shared=True) for i in ids]
 
     def qos_policy(self, policy_id: str) -> QosPolicy | None:
-        """One without limits, for everybody."""
+        """A policy without a limit, for everybody."""
         return QosPolicy(id=policy_id, project_id="", shared=True)
 
     def release(self, port_id: str) -> None:
@@ -97,7 +97,7 @@ class NoopNetwork:
 class NoopHost:
     """drivers.Compute, AmphoraLink and Supplies: amphorae that are nowhere and serve nothing."""
 
-    image_id: str | None = None  # they are made of nothing
+    image_id: str | None = None
 
     def __init__(self) -> None:
         self._digests: dict[str, str] = {}  # of what each amphora was pushed
