@@ -30,6 +30,7 @@ from colonnade.agent.refused import Refused
 from colonnade.agent.relays import Relays
 from colonnade.agent.spawn import Spawner
 from colonnade.agent.timers import Timers
+from colonnade.agent.tracking import Pace
 from colonnade.agent.watch import Watcher
 from colonnade.datagrams import FILE as DATAGRAMS
 
@@ -55,6 +56,7 @@ class Tools:
         self.timers = Timers()
         self.beats = Beats()
         self.checks = Checks()
+        self.pace = Pace()
 
 
 class Amphora:
@@ -96,7 +98,7 @@ class Amphora:
         )  # fmt: skip
         self._balancer = Balancer(
             network=self._network, run=self._run, checks=tools.checks, timers=tools.timers, relays=relays,
-            news=lambda: self._beat_now(0.05),
+            pace=tools.pace, news=lambda: self._beat_now(0.05),
         )  # fmt: skip
 
     def ensure(self, heartbeat_key: str) -> wire.Observed:

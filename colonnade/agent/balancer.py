@@ -25,14 +25,13 @@ from colonnade.agent.ruleset import Ruleset, State
 from colonnade.agent.runtime import Statistics
 from colonnade.agent.tally import Tally
 from colonnade.agent.timers import Timers
-from colonnade.agent.tracking import PROTOCOLS, Tracking
+from colonnade.agent.tracking import PROTOCOLS, Pace, Tracking
 from colonnade.datagrams import Datagrams, Listener, Member, Pool, from_text
 from colonnade.wire import Counters, MemberState
 
 log = logging.getLogger(__name__)
 _NOTHING = Datagrams(vips=(), listeners=(), pools=())
 _LEVEL_EVERY = 1.0  # seconds between two looks at who has how many flows
-_SHARE = 20  # of the time at most one part in so many goes to counting one amphora's flows
 _LONGEST = 200  # letters of what a check said
 
 Pair = tuple[Listener, int]  # a listener, and the number of a member that it may have flows to
@@ -40,19 +39,17 @@ Pair = tuple[Listener, int]  # a listener, and the number of a member that it ma
 
 @dataclass(slots=True)
 class _Counted:
-    """Flows by listener and by member's number, of ``at``, and how long the counting took."""
+    """Flows by listener and by member's number."""
 
     listeners: Counter[str]
     numbers: Counter[int]
-    at: float = 0.0
-    took: float = 0.0
 
 
 class Balancer:
     """``apply`` comes first; under the amphora's lock. Everything else is safe to call from any thread."""
 
     def __init__(
-        self, *, network: AmphoraNetwork, run: Path, checks: Checks, timers: Timers, relays: Relays,
+        self, *, network: AmphoraNetwork, run: Path, checks: Checks, timers: Timers, relays: Relays, pace: Pace,
         news: Callable[[], None],
     ) -> None:  # fmt: skip
         self._network = network
@@ -60,6 +57,7 @@ class Balancer:
         self._checks = checks
         self._timers = timers
         self._relays = relays
+        self._pace = pace
         self._news = news
         self._group = Group(network.namespace, self._checked)
         self._lock = threading.RLock()  # of all that follows
@@ -100,6 +98,8 @@ class Balancer:
                 self._begin(epoch)
             self._want, self._text = want, text
             self._state = self._known(want)
+            with contextlib.suppress(OSError):
+                self._totals(self._tally.epoch)  # counters of listeners that go are lost with them
             try:
                 self._carry(want)
                 self._load()
@@ -112,7 +112,7 @@ class Balancer:
                 self._sweep()
             else:
                 self._forget(_pairs(before[0], before[2]))
-            self._level_later()
+            self._level_later(at_once=True)
 
     def look(self, epoch: str) -> Statistics:
         """Counters and states, keyed as HAProxy's are."""
@@ -264,12 +264,19 @@ class Balancer:
                     log.warning("%s: flows cannot be forgotten: %s", self._network.namespace, e)
 
     def _count(self) -> None:
-        """Count the flows, unless that was done a moment ago or takes too much of the time."""
-        now = time.monotonic()
-        if self._tracking is None or now - self._flows.at < max(0.05, _SHARE * self._flows.took):
+        """Count the flows, when it is our turn; the last count holds until then."""
+        if self._tracking is None:
+            return
+        if self._tracking.empty():
+            self._flows = _Counted(Counter(), Counter())
+            return
+        if not self._pace.take():
             return
         began = time.thread_time()
-        found = self._tracking.flows()
+        try:
+            found = self._tracking.flows()
+        finally:
+            self._pace.gave(time.thread_time() - began)
         places = {(PROTOCOLS[x.protocol], x.port): x.id for x in self._want.listeners}
         listeners: Counter[str] = Counter()
         numbers: Counter[int] = Counter()
@@ -277,7 +284,7 @@ class Balancer:
             if listener := places.get((proto, port)):
                 listeners[listener] += count
             numbers[mark] += count
-        self._flows = _Counted(listeners, numbers, now, time.thread_time() - began)
+        self._flows = _Counted(listeners, numbers)
 
     def _totals(self, epoch: str) -> dict[str, tuple[int, ...]]:
         """Bytes in and out, and flows, of each listener since the epoch began."""
@@ -287,10 +294,10 @@ class Balancer:
                 raw.setdefault(of[1], {})[of[0]] = packets if of[0] == "new" else size
         return self._tally.take(epoch, {k: (v["in"], v["out"], v["new"]) for k, v in raw.items() if len(v) == 3})
 
-    def _level_later(self) -> None:
+    def _level_later(self, *, at_once: bool = False) -> None:
         if not self._levelling and any(p.algorithm == "LEAST_CONNECTIONS" for p in self._want.pools):
             self._levelling = True
-            self._timers.after(max(_LEVEL_EVERY, _SHARE * self._flows.took), self._level)
+            self._timers.after(0.0 if at_once else _LEVEL_EVERY, self._level)
 
     def _level(self) -> None:
         """Have the next flows go to those members that have the fewest for their weight."""

@@ -34,12 +34,20 @@ class Servers:
     def place(self, name: str, last: int) -> None:
         namespace = self.namespace(name)
         namespaces.create(namespace)
-        attach(
-            self.rig.here,
-            self.rig.front,
-            namespace,
-            addresses=[f"{self.rig.net}.0.{last}/24", f"{self.rig.net6}:{last}/64"],
-        )
+        addresses = [f"{self.rig.net}.0.{last}/24", f"{self.rig.net6}:{last}/64"]
+        gateways = [f"{self.rig.net}.0.1", f"{self.rig.net6}:1"]
+        attach(self.rig.here, self.rig.front, namespace, addresses=addresses, gateways=gateways, mtu=1450)
+
+    def clients(self, count: int) -> list[str]:
+        """Addresses of the namespace ``clients``, made once: IPv6 ones, and two IPv4 ones of one /31 at the end."""
+        six = [f"{self.rig.net6}:c:{n:x}" for n in range(1, count + 1)]
+        four = [f"{self.rig.net}.0.{n}" for n in (248, 249)]
+        namespace = self.namespace("clients")
+        if not namespaces.exists(namespace):
+            namespaces.create(namespace)
+            addresses = [*(f"{a}/64" for a in six), *(f"{a}/24" for a in four)]
+            attach(self.rig.here, self.rig.front, namespace, addresses=addresses, mtu=1450)
+        return [*six, *four]
 
     def namespace(self, name: str) -> str:
         return f"{self.rig.here.prefix}{name}"
@@ -84,10 +92,20 @@ def listener(to: Pool | None, *, port: int = 53, protocol: str = "udp", **change
     return replace(made, **changes)
 
 
+def vips(rig: Rig) -> tuple[str, str]:
+    """An IPv4 and an IPv6 address that no amphora has."""
+    four = rig.address()
+    return four, f"{rig.net6}:{int(four.split('.')[3]) + 0x1000:x}"
+
+
+_OWN: dict[str, str] = {}  # addresses of amphorae: with another one, all flows would end
+
+
 def bundle(rig: Rig, amphora: str, want: Datagrams, config: str | None = None, **changes: Any) -> wire.Bundle:
     four = next(v for v in want.vips if "." in v)
     six = tuple(f"{v}/128" for v in want.vips if ":" in v)
-    made = rig.bundle(amphora, four, config, vips=six, **changes)
+    own = changes.pop("own", None) or _OWN.get(amphora) or _OWN.setdefault(amphora, rig.address())
+    made = rig.bundle(amphora, four, config, vips=six, own=own, **changes)
     text = {datagrams.FILE: datagrams.to_text(want)} if want.listeners else {}
     return replace(made, files={**made.files, **text})
 
