@@ -20,7 +20,7 @@ _PROGRAMS = ("keeper", "up", "agent", "api", "worker", "health-manager", "housek
 
 def status(settings: Settings) -> int:
     """Print programs, work and objects by status; answers 1 when a program is not running."""
-    lines, missing = _programs(settings.state / "run")
+    lines, missing = _programs(settings.state / "run", (*_PROGRAMS, *(("driver-agent",) if settings.reports else ())))
     try:
         lines += _work(settings)
     except OperationalError as e:
@@ -30,8 +30,8 @@ def status(settings: Settings) -> int:
     return int(missing)
 
 
-def _programs(run_dir: Path) -> tuple[list[str], bool]:
-    running = {name: supervisor.running(run_dir / f"{name}.pid") for name in _PROGRAMS}
+def _programs(run_dir: Path, names: tuple[str, ...]) -> tuple[list[str], bool]:
+    running = {name: supervisor.running(run_dir / f"{name}.pid") for name in names}
     lines = [f"{name:<17} {f'running, process {pid}' if pid else 'NOT RUNNING'}" for name, pid in running.items()]
     return lines, not all(running.values())
 

@@ -45,6 +45,7 @@ class Facts:
     slot: int
     group: str
     haproxy: str
+    providers: bool = False  # whether somebody reports to the driver agent
 
 
 @dataclass(kw_only=True, slots=True)
@@ -155,7 +156,7 @@ class _Supervisor:
         self.run_dir = Path(facts.state, "run")
         agent = [sys.executable, "-P", "-m", "colonnade", "agent", "--state", facts.state, "--tag", facts.tag]
         agent += ["--slot", str(facts.slot), "--group", facts.group, "--haproxy", facts.haproxy]
-        names = ("api", "worker", "health-manager", "housekeeping")
+        names = ["api", "worker", "health-manager", "housekeeping", *(["driver-agent"] if facts.providers else [])]
         self.programs = [_Program(name="agent", argv=agent, root=True)]
         self.programs += [_Program(name=n, argv=_command(n, config_files)) for n in names]
         if demo:
@@ -298,6 +299,7 @@ def _make_directories(facts: Facts) -> None:
         ("log", 0, user.pw_gid, 0o750),
         ("run", 0, 0, 0o755),
         ("run/doorbell", user.pw_uid, user.pw_gid, 0o700),
+        ("run/providers", user.pw_uid, user.pw_gid, 0o750),
         ("agent", 0, 0, 0o700),
         ("db", user.pw_uid, user.pw_gid, 0o700),
         ("secrets", user.pw_uid, user.pw_gid, 0o700),

@@ -42,7 +42,8 @@ class Listeners(Kind[Listener]):
         secure = tls_rules.listener_defaults(fields["protocol"], self.api.settings.api_settings)
         listener = Listener(**{**self.defaults(), **secure, **writing.new_fields(self.api, lb, fields)})
         self._check(tree, listener)
-        rules.listener_has_effect(listener)
+        if not lb.foreign:
+            rules.listener_has_effect(listener)
         rules.listener_is_unique(tree, listener)
         return listener
 

@@ -47,7 +47,8 @@ class HealthMonitors(Kind[HealthMonitor]):
         rules.monitor_allowed(monitor.type, ping=self.api.settings.api_settings.allow_ping_health_monitors)
         rules.pool_takes_monitor(pool.protocol, monitor.type)
         rules.monitor(monitor, fields)
-        rules.monitor_has_effect(monitor)
+        if not lb.foreign:
+            rules.monitor_has_effect(monitor)
         return monitor
 
     def resolved(self, old: HealthMonitor, given: Json) -> Json:

@@ -58,7 +58,7 @@ def check_network(network: Network, who: Caller, given: Json, allowed: tuple[str
 def visible(network: Network, who: Caller, subnet_id: str) -> Subnet:
     """The subnet, if the caller may see it. Raises Invalid."""
     subnet = network.subnet(subnet_id)
-    if subnet is None or not _seen(subnet, who):
+    if subnet is None or not seen(subnet, who):
         raise Invalid(f"Subnet {subnet_id} not found.")
     return subnet
 
@@ -73,7 +73,8 @@ def check_subnet(network: Network, who: Caller, subnet_id: str | None) -> None:
         raise Busy(f"The network service does not answer: {e} Please try again.") from e
 
 
-def _seen(subnet: Subnet, who: Caller) -> bool:
+def seen(subnet: Subnet, who: Caller) -> bool:
+    """Whether the caller may use the subnet."""
     return subnet.shared or who.is_admin or subnet.project_id == who.project_id
 
 
@@ -102,7 +103,7 @@ def _fixed_ip(port: NetworkPort, subnet_id: str | None, address: str | None) -> 
 
 def _on_network(network: Network, who: Caller, lb_id: str, project_id: str, given: Json) -> Vip:
     network_id, address = given["vip_network_id"], given.get("vip_address")
-    subnets = [s for s in network.subnets(network_id) or () if _seen(s, who)]
+    subnets = [s for s in network.subnets(network_id) or () if seen(s, who)]
     if not subnets:
         known = network.subnets(network_id) is not None and who.is_admin
         raise Invalid(f"Validation failure: Network {network_id} has no subnet." if known else
