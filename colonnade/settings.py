@@ -180,7 +180,7 @@ class DriverAgent:
         60, "Seconds that a provider's agent may take to stop before it is killed.", min=1
     )
     call_limit_s: float = _option(
-        600.0, "Seconds that a provider may take to accept a change; later its outcome counts as unknown.", min=1
+        60.0, "Seconds that a provider may take to accept a change; later its outcome counts as unknown.", min=1
     )
     report_limit_s: float = _option(
         3600.0, "Seconds without a report after which a change that a provider has accepted turns ERROR.", min=1

@@ -85,7 +85,7 @@ def make_lb_app(
     """The load-balancing API alone, for tokens of one of the two."""
     api = Api(
         settings=settings, store=store, network=network, doorbell=doorbell, clock=clock, supplies=supplies,
-        secrets=secrets, providers=Providers(settings.providers, _packages(settings)),
+        secrets=secrets, providers=_providers(settings),
         me=owner.name(settings.default.host or socket.gethostname()),
     )  # fmt: skip
     noauth = settings.api_settings.auth_strategy == "noauth"
@@ -100,8 +100,10 @@ def make_lb_app(
     return keystone.before(served, transport.is_open) if keystone else served
 
 
-def _packages(settings: Settings) -> Packages:
-    return Packages(path=settings.driver_agent.provider_path, sockets=settings.provider_sockets)
+def _providers(settings: Settings) -> Providers:
+    own = settings.driver_agent
+    packages = Packages(path=own.provider_path, sockets=settings.provider_sockets, files=settings.files)
+    return Providers(settings.providers, packages, own.call_limit_s)
 
 
 def _routes(api: Api) -> Iterable[tuple[str, Any]]:

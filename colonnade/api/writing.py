@@ -14,7 +14,7 @@ from colonnade.api.handing import parts as _parts
 from colonnade.api.trees import Change, going
 from colonnade.clock import Clock, utc
 from colonnade.drivers import Doorbell, Network, SecretStore, Supplies
-from colonnade.drivers.provider import Providers
+from colonnade.drivers.provider import Providers, Unanswered
 from colonnade.errors import Conflict, NotFound
 from colonnade.model import LoadBalancer, Resource, Tree
 from colonnade.settings import Settings
@@ -80,7 +80,7 @@ def _change_foreign(
         handover.skip(conn, lb.id)
         return asked, None
     _save(api, conn, before, asked, now)
-    return asked, handover.begin(conn, lb.id, api.me, now, api.settings.driver_agent.call_limit_s)
+    return asked, handover.begin(conn, lb.id, api.me, now, _lease_s(api))
 
 
 def _handed(api: Api, before: Tree | None, asked: Change, lease: Handover | None) -> Tree:
@@ -89,6 +89,12 @@ def _handed(api: Api, before: Tree | None, asked: Change, lease: Handover | None
         return asked.tree
     try:
         handing.hand(api, before, asked)
+    except Unanswered as e:
+        now = api.clock.now()
+        with api.store.write() as conn:
+            handover.lose(conn, lease)
+            handover.give_up(conn, lease.subject, e.sentence, now)
+        raise
     except BaseException as e:
         _undo(api, before, asked, lease, getattr(e, "sentence", "The provider failed."))
         raise
@@ -97,6 +103,11 @@ def _handed(api: Api, before: Tree | None, asked: Change, lease: Handover | None
         ours = handover.end(conn, lease, now + api.settings.driver_agent.report_limit_s)
     log.info("handed over", extra={"lb": lease.subject, "sentence": asked.sentence, "in_time": ours})
     return asked.tree
+
+
+def _lease_s(api: Api) -> float:
+    """Longer than any call is waited for: it ends by itself only when nobody is left to end it."""
+    return 2 * api.settings.driver_agent.call_limit_s + 30
 
 
 def _undo(api: Api, before: Tree | None, asked: Change, lease: Handover, why: str) -> None:
@@ -147,7 +158,7 @@ def create(api: Api, lb_id: str, decide: Callable[[Connection], Change]) -> Tree
             room.check(None, asked.tree)
         _save(api, conn, None, asked, now)
         if foreign:
-            lease = handover.begin(conn, lb_id, api.me, now, api.settings.driver_agent.call_limit_s)
+            lease = handover.begin(conn, lb_id, api.me, now, _lease_s(api))
     return _handed(api, None, asked, lease) if foreign else _announced(api, asked)
 
 

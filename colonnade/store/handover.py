@@ -68,6 +68,12 @@ def end(conn: Connection, handover: Handover, report_by: float | None) -> bool:
     return conn.execute(update(work).where(*same).values(ended)).rowcount == 1
 
 
+def lose(conn: Connection, handover: Handover) -> None:
+    """Nobody waits for the provider any more, and it has neither accepted nor refused."""
+    same = (work.c.subject == handover.subject, work.c.epoch == handover.epoch)
+    conn.execute(update(work).where(*same).values(owner=None, expires_at=None))
+
+
 def forget(conn: Connection, lb_id: str) -> None:
     """The load balancer is gone."""
     conn.execute(delete(work).where(work.c.subject == lb_id))

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -506,6 +507,59 @@ def test_while_it_is_handed_over_nobody_else_gets_through(service: Service) -> N
         assert handover.end(conn, lease, None)
         assert not handover.end(conn, lease, None)
     service.put(f"loadbalancers/{lb['id']}", {"loadbalancer": {"name": "n"}})
+
+
+def hurried(service: Service) -> None:
+    section = dataclasses.replace(service.settings.driver_agent, call_limit_s=0.3)
+    service.settings = dataclasses.replace(service.settings, driver_agent=section)
+    service.reset()
+
+
+def test_a_provider_that_does_not_answer_leaves_an_error_that_its_report_settles(
+    service: Service, calls: Any, tmp_path: Path
+) -> None:
+    lb, *_ = a_tree(service)
+    hurried(service)
+    path = f"loadbalancers/{lb['id']}"
+    fault = service.put(path, {"loadbalancer": {"name": f"wait {tmp_path / 'go'}"}}, expect=500)
+    assert "has not answered within 0.3 s" in fault["faultstring"]
+    shown = service.get(path)["loadbalancer"]
+    assert (shown["provisioning_status"], shown["reason"]) == ("ERROR", fault["faultstring"])
+    assert shown["name"].startswith("wait")
+    (tmp_path / "go").touch()
+    service.put(path, {"loadbalancer": {"name": "again"}})  # nobody holds it
+    assert [method for method, _ in calls()][-2:] == ["loadbalancer_update", "loadbalancer_update"]
+
+
+def test_a_creation_that_is_not_answered_keeps_its_vip(service: Service, tmp_path: Path) -> None:
+    hurried(service)
+    body = {"vip_subnet_id": service.subnet.id, "provider": "mute", "name": f"wait {tmp_path / 'go'}"}
+    service.post("loadbalancers", {"loadbalancer": body}, expect=500)
+    (lb,) = service.get("loadbalancers")["loadbalancers"]
+    assert lb["provisioning_status"] == "ERROR"
+    assert [p.id for p in service.cloud.ours()] == [lb["vip_port_id"]]
+    (tmp_path / "go").touch()
+    service.delete(f"loadbalancers/{lb['id']}")
+
+
+def test_a_driver_that_does_not_get_ready_is_never_called(service: Service, calls: Any, tmp_path: Path) -> None:
+    import example_provider
+
+    lb, *_ = a_tree(service)
+    hurried(service)
+    before = everything(service)
+    calls()
+    example_provider.READY = str(tmp_path / "go")
+    try:
+        fault = service.put(f"loadbalancers/{lb['id']}", {"loadbalancer": {"name": "n"}}, expect=500)
+    finally:
+        (tmp_path / "go").touch()
+        example_provider.READY = None
+    assert "was not ready within 0.3 s" in fault["faultstring"]
+    assert everything(service) == before
+    for thread in [t for t in threading.enumerate() if t.name == "provider-mute"]:
+        thread.join(5)
+    assert calls() == []
 
 
 def test_one_whose_provider_was_taken_away_is_for_admins_to_forget(service: Service, calls: Any) -> None:
