@@ -245,6 +245,19 @@ def test_what_comes_in_is_as_slow_as_it_should_be(rig: Rig) -> None:
         assert transfer(b"u") < 0.9
 
 
+@pytest.mark.parametrize("kilobits", [1, 64, 1_000_000, 100_000_000])
+@pytest.mark.parametrize("burst", [0, 1, 100_000_000])
+def test_the_kernel_takes_every_limit(rig: Rig, kilobits: int, burst: int) -> None:
+    limit = Limit(kilobits=kilobits, burst_kilobits=burst)
+    lb = Lb(rig, Traffic(ingress=limit, egress=limit))
+    assert "colonnade_guard" in lb.tables
+    (front,) = [w.partition("@")[0] for w in lb.run("ip", "-o", "link").split() if w.startswith("p") and "@" in w]
+    shown = lb.run("tc", "class", "show", "dev", front)
+    assert "class htb 1:10" in shown
+    if kilobits > 1000:
+        assert lb.answering == {4, 6}
+
+
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"admitted": [{"version": 5}]}, "version is 4 or 6"),
     ({"admitted": [{"version": True}]}, "version"),
