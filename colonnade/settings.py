@@ -64,6 +64,9 @@ class ApiSettings:
     api_base_uri: str = _option("", "Base of links in replies; empty: from the request.")
     max_request_body_size: int = _option(1048576, "Bytes of a request body that are accepted.", min=1024)
     allow_ping_health_monitors: bool = _option(True, "Whether PING health monitors may be created.")
+    udp_connect_min_interval_health_monitor: int = _option(
+        3, "Least delay of UDP-CONNECT health monitors, in seconds; negative: any."
+    )
     allow_tls_terminated_listeners: bool = _option(True, "Whether TERMINATED_HTTPS listeners may be created.")
     allow_prometheus_listeners: bool = _option(True, "Whether PROMETHEUS listeners may be created.")
     default_listener_ciphers: str = _option(_CIPHERS, "What TLS listeners offer where they name no ciphers.")

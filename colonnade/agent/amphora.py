@@ -17,7 +17,9 @@ from collections.abc import Callable, Iterator
 
 from colonnade import wire
 from colonnade.agent import namespaces
+from colonnade.agent.balancer import Balancer
 from colonnade.agent.beat import Beats
+from colonnade.agent.checks import Checks
 from colonnade.agent.difference import Change, difference, servers
 from colonnade.agent.fabric import HostFabric
 from colonnade.agent.guard import Guard
@@ -25,9 +27,12 @@ from colonnade.agent.network import AmphoraNetwork
 from colonnade.agent.place import Installation, keep, kept, write_file, write_files
 from colonnade.agent.processes import Process, Processes, end_processes
 from colonnade.agent.refused import Refused
+from colonnade.agent.relays import Relays
 from colonnade.agent.spawn import Spawner
 from colonnade.agent.timers import Timers
+from colonnade.agent.tracking import Pace
 from colonnade.agent.watch import Watcher
+from colonnade.datagrams import FILE as DATAGRAMS
 
 log = logging.getLogger(__name__)
 _SHORT_LIFE = 5.0  # seconds; a process that ends earlier counts towards the pause before the next
@@ -50,6 +55,8 @@ class Tools:
         self.watcher = Watcher()
         self.timers = Timers()
         self.beats = Beats()
+        self.checks = Checks()
+        self.pace = Pace()
 
 
 class Amphora:
@@ -84,6 +91,14 @@ class Amphora:
         self._processes = Processes(
             haproxy=tools.haproxy, spawner=tools.spawner, watcher=tools.watcher, namespace=self._network.namespace,
             run=self._run, uid=self._uid, died=self._died,
+        )  # fmt: skip
+        relays = Relays(
+            namespace=self._network.namespace, run=self._run, uid=self._uid, spawner=tools.spawner,
+            watcher=tools.watcher, timers=tools.timers, changed=lambda: self._balancer.refresh(),
+        )  # fmt: skip
+        self._balancer = Balancer(
+            network=self._network, run=self._run, checks=tools.checks, timers=tools.timers, relays=relays,
+            pace=tools.pace, news=lambda: self._beat_now(0.05),
         )  # fmt: skip
 
     def ensure(self, heartbeat_key: str) -> wire.Observed:
@@ -163,6 +178,7 @@ class Amphora:
         with self._turn():
             self._gone = True
             self._processes.kill()
+            self._balancer.close()
             if self._close_log:
                 self._close_log()
                 self._close_log = None
@@ -238,7 +254,18 @@ class Amphora:
                 self._network.announce(self._bundle.interfaces)
 
     def _serve(self, files: dict[str, str]) -> str:
-        """Have HAProxy run these files. Answers how, in a word or two. Raises Refused; then the older ones go on."""
+        """Have the kernel and HAProxy do as these files say. Answers how, in a few words. Raises Refused; then the
+        older ones go on."""
+        epoch = self._processes.epoch
+        self._balancer.apply(files.get(DATAGRAMS), epoch)
+        try:
+            return self._serve_streams(_streams(files))
+        except Refused:
+            self._balancer.apply(self._present.get(DATAGRAMS), epoch)
+            raise
+
+    def _serve_streams(self, files: dict[str, str]) -> str:
+        """What of it is HAProxy's."""
         if "haproxy.cfg" not in files:
             self._processes.stop()
             write_files(self._files, files, self._uid)
@@ -265,7 +292,7 @@ class Amphora:
         return "HAProxy reloaded" if running else "HAProxy started"
 
     def _changes(self, files: dict[str, str]) -> list[Change] | None:
-        before = self._present
+        before = _streams(self._present)
         if self._processes.digest != _digest(before):
             return None
         changes = difference(before, files)
@@ -280,6 +307,8 @@ class Amphora:
                 fresh.rename(self._files)
             self._tidy_later()
         else:
+            if "haproxy.cfg" not in bundle.files:
+                self._processes.resume()
             self._end_strays()
             for socket in (self._run / "own").glob("s*"):
                 socket.unlink()
@@ -288,7 +317,7 @@ class Amphora:
 
     def _end_strays(self) -> None:
         """Processes that are not known: an agent died between starting one and writing it down, or a check forked."""
-        end_processes(lambda: namespaces.processes(self._network.namespace))
+        end_processes(lambda: [p for p in namespaces.processes(self._network.namespace) if p != self._balancer.relay])
 
     def _died(self, process: Process) -> None:
         """In the watcher's thread, when the current process has ended."""
@@ -364,6 +393,7 @@ class Amphora:
             return
         began = time.thread_time()
         seen = self._processes.look()
+        also = self._balancer.look(self._processes.epoch)
         # The kernel's clock since boot: it grows on when the agent starts anew in the same epoch.
         self._sequence = max(self._sequence + 1, time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000)
         beat = wire.Heartbeat(
@@ -373,12 +403,13 @@ class Amphora:
             epoch=self._processes.epoch,
             digest=self._digest,
             haproxy=self._haproxy,
-            listeners=seen.listeners,
-            pools=seen.pools,
+            listeners={**seen.listeners, **also.listeners},
+            pools={**seen.pools, **also.pools},
             members={
                 pool: {name: state for name, state in members.items() if (pool, name) in self._servers}
                 for pool, members in seen.members.items()
-            },
+            }
+            | also.members,
         )
         self._tools.beats.send(beat, self._key, bundle.heartbeat_targets)
         self._beat_took = time.thread_time() - began
@@ -388,6 +419,10 @@ def _how(status: int | None) -> str:
     if status is None:  # a process that an earlier agent started
         return ""
     return f" by signal {-status}" if status < 0 else f" with status {status}"
+
+
+def _streams(files: dict[str, str]) -> dict[str, str]:
+    return {name: text for name, text in files.items() if name != DATAGRAMS}
 
 
 def _digest(files: dict[str, str]) -> str:

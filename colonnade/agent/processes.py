@@ -195,6 +195,13 @@ class Processes:
         self._record()
         return True
 
+    def resume(self) -> None:
+        """Count on where an earlier agent stopped that had no process at all."""
+        record = kept(self._run / "process.json")
+        if record and not (record["pid"] or record["begun"] or record["finishing"]):
+            self._number, self.epoch = record["number"], record["epoch"]
+            self._base = {listener: Counters(**c) for listener, c in record["base"].items()}
+
     def runs_in(self, directory: Path) -> bool:
         """Whether the current process has its files there."""
         try:

@@ -91,6 +91,18 @@ def load(text: str, namespace: str | None) -> None:
         raise Refused(500, f"nft refused the rules: {done.stderr.strip().splitlines()[0]}", "See the agent's log.")
 
 
+def names(table: str, namespace: str) -> list[tuple[str, str]] | None:
+    """Kind and name of all that is in the namespace's table, rules apart; None when there is no table."""
+    with namespaces.inside(namespace):
+        words = ["nft", "-j", "-t", "list", "table", "inet", table]
+        done = subprocess.run(words, capture_output=True, timeout=30, check=False)
+    if done.returncode:
+        return None
+    found = json.loads(done.stdout)["nftables"]
+    kinds = ("chain", "set", "map", "counter", "ct timeout")
+    return [(kind, item[kind]["name"]) for item in found for kind in kinds if kind in item]
+
+
 def remove(table: str) -> None:
     """Remove the host's table; gone already is success."""
     load(f"table inet {table}\ndelete table inet {table}\n", None)

@@ -45,7 +45,6 @@ class Listeners(Kind[Listener]):
         secure = tls_rules.listener_defaults(tls_rules.speaks(fields["protocol"], fields), section)
         listener = Listener(**{**self.defaults(), **secure, **writing.new_fields(self.api, lb, fields)})
         self._check(tree, listener)
-        rules.listener_has_effect(listener)
         rules.listener_is_unique(tree, listener)
         return listener
 

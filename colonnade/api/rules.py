@@ -5,6 +5,7 @@ from ipaddress import IPv6Address, ip_address, ip_network
 
 from colonnade.api.trees import staying
 from colonnade.core import tls
+from colonnade.core.datagrams import prefix_of
 from colonnade.errors import Conflict, Invalid, Unsupported
 from colonnade.model import HealthMonitor, Listener, LoadBalancer, Member, Pool, SessionPersistence, Tree
 from colonnade.types import ListenerProtocol as L
@@ -31,6 +32,7 @@ _ONLY_HTTP = ("http_method", "url_path", "expected_codes", "http_version", "doma
 HEADERS = frozenset(
     {"X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Proto", "X-Forwarded-IP", "X-Client-IP", "X-Real-IP"}
 )
+_LONGEST_S = 0x7FFFFFFF // 1000  # what the kernel's timers, in milliseconds, hold
 _TCP_FAMILY = frozenset({L.TCP, L.HTTP, L.HTTPS, L.TERMINATED_HTTPS, L.PROMETHEUS})
 
 
@@ -52,22 +54,24 @@ def pool_takes_monitor(pool: P, monitor: MonitorType) -> None:
         )
 
 
-def listener_has_effect(listener: Listener) -> None:
-    """501 for what this deployment cannot do yet."""
-    if listener.protocol in (L.UDP, L.SCTP):
-        raise Unsupported(f"Listeners of protocol {listener.protocol} are not supported in this deployment yet.")
+def member_has_way(address: str, protocol: P, vip_addresses: Iterable[str]) -> None:
+    """501 for a member that no client can reach: an SCTP association names its own addresses, so nothing can carry it
+    between IPv4 and IPv6. UDP is carried."""
+    versions = {ip_address(a).version for a in vip_addresses}
+    if protocol is P.SCTP and versions and ip_address(address).version not in versions:
+        raise Unsupported(
+            f"Provider 'amphora' does not support a requested option: Member {address} of an SCTP pool is of another "
+            "IP version than the VIP."
+        )
 
 
-def pool_has_effect(pool: Pool) -> None:
-    """501 for what this deployment cannot do yet."""
-    if pool.protocol in _DATAGRAM_POOLS:
-        raise Unsupported(f"Pools of protocol {pool.protocol} are not supported in this deployment yet.")
-
-
-def monitor_has_effect(monitor: HealthMonitor) -> None:
-    """501 for what this deployment cannot do yet."""
-    if monitor.type in (MonitorType.UDP_CONNECT, MonitorType.SCTP):
-        raise Unsupported(f"Health monitors of type {monitor.type} are not supported in this deployment yet.")
+def monitor_interval(monitor: HealthMonitor, least: int) -> None:
+    """400 for a UDP-CONNECT monitor that asks more often than the operator allows; a negative ``least`` allows all."""
+    if monitor.type is MonitorType.UDP_CONNECT and monitor.delay < least:
+        raise Invalid(
+            f"Validation failure: The request delay value {monitor.delay} should be at least {least} for "
+            f"{monitor.type} health monitor type."
+        )
 
 
 def persistence(value: SessionPersistence | None, protocol: PoolProtocol) -> None:
@@ -90,6 +94,13 @@ def persistence(value: SessionPersistence | None, protocol: PoolProtocol) -> Non
         raise Invalid(
             "Validation failure: persistence_timeout and persistence_granularity are for UDP and SCTP pools only."
         )
+    if value.persistence_timeout is not None and not 1 <= value.persistence_timeout <= _LONGEST_S:
+        raise Invalid(f"Validation failure: persistence_timeout is not between 1 and {_LONGEST_S} seconds.")
+    if value.persistence_granularity is not None:
+        try:
+            prefix_of(value.persistence_granularity)
+        except ValueError as e:
+            raise Invalid(f"Validation failure: persistence_granularity: {e}.") from None
 
 
 def monitor(value: HealthMonitor, given: Collection[str]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from colonnade import wire
-from colonnade.core import haproxy
+from colonnade.core import datagrams, haproxy
 from colonnade.errors import Broken
 from colonnade.model import Amphora, FixedIp, LoadBalancer, NetworkPort, Tree
 
@@ -40,7 +40,7 @@ def render(
         loadbalancer_id=tree.load_balancer.id,
         serving=serving,
         interfaces=tuple(_interfaces(ports, vip, addresses)),
-        files=haproxy.render(tree, addresses, limits),
+        files=haproxy.render(tree, addresses, limits) | datagrams.render(tree, addresses),
         heartbeat_targets=options.heartbeat_targets,
         heartbeat_interval=options.heartbeat_interval,
     )

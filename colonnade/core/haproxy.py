@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from colonnade.core import l7, prometheus, tls
 from colonnade.core.words import Line, Section, argument, environment, log_format, text
-from colonnade.errors import Broken
 from colonnade.model import HealthMonitor, Listener, Member, Pool, Tree
 from colonnade.types import (
     Algorithm,
@@ -47,6 +46,7 @@ _MODES = {
     ListenerProtocol.HTTP: "http", ListenerProtocol.TCP: "tcp", ListenerProtocol.HTTPS: "tcp",
     ListenerProtocol.TERMINATED_HTTPS: "http", ListenerProtocol.PROMETHEUS: "http",
 }  # fmt: skip
+DATAGRAMS = frozenset({ListenerProtocol.UDP, ListenerProtocol.SCTP})  # not HAProxy's: see core/datagrams
 _CONSISTENT: Line = ("hash-type", "consistent", "sdbm", "avalanche")  # also what lets servers be added at run time
 _BALANCE: dict[Algorithm, tuple[Line, ...]] = {
     Algorithm.ROUND_ROBIN: (("balance", "roundrobin"),),
@@ -66,11 +66,11 @@ class Limits:
 
 
 def render(tree: Tree, vips: Sequence[str], limits: Limits) -> dict[str, str]:
-    """Files by name; none when there is nothing to serve. Raises Broken for what HAProxy cannot express."""
-    fronts = list(served(tree))
+    """Files by name; none when there is nothing to serve."""
+    fronts = [(x, pool) for x, pool in served(tree) if x.protocol not in DATAGRAMS]
     if not fronts:
         return {}
-    uses = list(used(tree))
+    uses = [(x, pool) for x, pool in used(tree) if x.protocol not in DATAGRAMS]
     sections = [_global(tree, uses, limits), _defaults()]
     if any(_has_table(listener, pool) for listener, pool in uses):
         sections.append([("peers", _PEER), ("peer", _PEER, _PEER_ADDRESS)])
@@ -132,11 +132,6 @@ def _stays(thing: Listener | Pool | Member | HealthMonitor) -> bool:
 
 
 def _mode(listener: Listener) -> str:
-    if listener.protocol not in _MODES:
-        raise Broken(
-            f"Listener {listener.id} speaks {listener.protocol}, which this amphora cannot serve.",
-            "Delete the listener, or make it HTTP, TERMINATED_HTTPS, TCP, HTTPS or PROMETHEUS.",
-        )
     return _MODES[listener.protocol]
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from datagrams import Servers
 from rig import Rig, running
 
 
@@ -24,6 +25,12 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         rig.member("m1", rig.front, f"{rig.net}.0.10/24", f"{rig.net6}:a/64")
         rig.member("m2", rig.front, f"{rig.net}.0.11/24")
         yield rig
+
+
+@pytest.fixture(scope="module")
+def servers(host: Rig) -> Servers:
+    """UDP members beside the web servers."""
+    return Servers(host)
 
 
 @pytest.fixture

@@ -137,10 +137,11 @@ class Rig:
             member.wait(5)
 
     def member(
-        self, name: str, network: str, *addresses: str, port: int = 80, secure: tuple[Path, ...] = ()
+        self, name: str, network: str, *addresses: str, port: int = 80, secure: tuple[Path, ...] = (),
+        program: str = "member.py",
     ) -> Path:  # fmt: skip
         """A web server of this name with these addresses; with TLS by the files ``secure``: a certificate, and
-        perhaps an authority for clients. Answers the file that makes it sick."""
+        perhaps an authority for clients. Answers the file that makes it sick. ``program`` is beside this file."""
         namespace = f"{self.here.prefix}{name}"
         sick = self.state / f"sick-{name}"
         namespaces.create(namespace)
@@ -148,7 +149,7 @@ class Rig:
             a.split("/")[0].rpartition("." if "." in a else ":")[0] + (".1" if "." in a else ":1") for a in addresses
         ]
         attach(self.here, network, namespace, addresses=addresses, gateways=gateways)
-        script = Path(__file__).with_name("member.py")
+        script = Path(__file__).with_name(program)
         words = [
             "nsenter",
             f"--net={namespaces.path(namespace)}",

@@ -58,7 +58,7 @@ WRONG: list[tuple[Any, int]] = [
     ({"listeners": [{**LISTENER, "default_pool_id": nobody_has()}]}, 404),
     ({"listeners": [LISTENER, LISTENER]}, 409),
     ({"listeners": [{**LISTENER, "loadbalancer_id": nobody_has()}]}, 400),
-    ({"listeners": [{**LISTENER, "protocol": "UDP"}]}, 501),
+    ({"listeners": [{**LISTENER, "protocol": "UDP", "default_pool": {"name": "web"}}], "pools": [POOL]}, 400),
     ({"listeners": [{**LISTENER, "tls_ciphers": "x"}]}, 400),
     ({"listeners": [{**LISTENER, "l7policies": [{}]}]}, 400),
     ({"listeners": [{**LISTENER, "protocol": "HTTPS", "default_pool": {"name": "web"}}], "pools": [POOL]}, 400),

@@ -87,11 +87,6 @@ def test_an_amphora_without_a_port_at_the_vip_is_refused():
         bundle(ports=(BACK,))
 
 
-def test_a_protocol_that_cannot_be_served_is_refused():
-    with pytest.raises(Broken, match="speaks UDP"):
-        bundle({"listeners": [{"id": "dns", "protocol": "UDP", "protocol_port": 53}]})
-
-
 def test_additional_vips_are_held_and_served_beside_the_first():
     more = {"additional_vips": (AdditionalVip(subnet_id="s6", ip_address="fd00::10", port_id="vip"),)}
     own = replace(
