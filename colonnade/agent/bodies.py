@@ -17,7 +17,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _MAC = re.compile(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}")  # no group address
 _GROUP = re.compile(r"\*|[A-Za-z0-9_.-]{1,64}")
 _MOST = 10_000  # networks, floating IPs, admissions
-_MOST_KILOBITS = 2_000_000_000  # a second
+_MOST_KILOBITS = 100_000_000  # a second; nftables' arithmetic ends at 147 Gbit/s
 _WITH_PORTS = (6, 17, 33, 132, 136)  # TCP, UDP, DCCP, SCTP, UDP-Lite
 _RESERVED = [ip_network(n) for n in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "198.18.0.0/15", "224.0.0.0/3",
                                      "::1/128", "fd63:6f6c::/32", "fe80::/10", "ff00::/8")]  # fmt: skip

@@ -19,6 +19,7 @@ TABLE = "colonnade_guard"
 _OPEN = Traffic()
 # One packet within this host is as long as 64 KiB: with less, none would ever fit.
 _LEAST_BURST = 2 * 65536
+_LEAST_QUEUED_BURST = 16_000  # a queue lets a longer packet go, too, and then the next one wait
 # What HTB may queue from one class before it asks the next one; there is one only.
 _QUANTUM = 60_000
 _ICMP, _ICMP6 = 1, 58
@@ -62,7 +63,7 @@ class Guard:
             if known:
                 self._tc(f"qdisc del dev {interface} root")
             return
-        rate, burst = f"{limit.kilobits}kbit", f"{_burst(limit)}b"
+        rate, burst = f"{limit.kilobits}kbit", f"{_queued_burst(limit)}b"
         change = (
             f"class replace dev {interface} parent 1: classid 1:10 htb rate {rate} ceil {rate} "
             f"burst {burst} cburst {burst} quantum {_QUANTUM}"
@@ -143,10 +144,13 @@ def _policed(limit: Limit | None) -> str:
     if limit is None:
         return ""
     rate = limit.kilobits * 125
-    more = _burst(limit) - rate  # the kernel's bucket holds a second's worth, and its burst beside that
+    # The kernel's bucket holds a second's worth, and beside that its burst, a number of 32 bits.
+    more = min(max(_LEAST_BURST, limit.burst_kilobits * 125) - rate, (1 << 32) - 1)
     burst = f" burst {more} bytes" if more > 0 else ""
     return f"limit rate over {rate} bytes/second{burst} drop\n    "
 
 
-def _burst(limit: Limit) -> int:
-    return max(_LEAST_BURST, limit.burst_kilobits * 125)
+def _queued_burst(limit: Limit) -> int:
+    """Bytes. tc counts in ticks of 64 ns, 32 bits of them, how long a burst takes at the rate: 274 s at most."""
+    longest = min(limit.kilobits * 125 * 200, (1 << 31) - 1)
+    return min(max(_LEAST_QUEUED_BURST, limit.burst_kilobits * 125), longest)

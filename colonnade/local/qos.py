@@ -22,7 +22,7 @@ from colonnade.store.local_tables import local_port, local_qos_policy, local_qos
 from colonnade.store.tables import load_balancer
 from colonnade.types import Json
 
-_MOST_KILOBITS = 2_000_000_000
+_MOST_KILOBITS = 100_000_000  # what an amphora's kernel counts
 RULE: dict[str, Attribute] = {
     "max_kbps": Attribute(integer(1, _MOST_KILOBITS)),
     "max_burst_kbps": Attribute(integer(0, _MOST_KILOBITS)),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+import datagrams
 import pytest
 from rig import Rig, config, eventually, get
 
@@ -243,6 +244,59 @@ def test_what_comes_in_is_as_slow_as_it_should_be(rig: Rig) -> None:
         assert 1.0 < transfer(b"u") < 15
         lb.admit(Traffic())
         assert transfer(b"u") < 0.9
+
+
+def test_datagrams_are_judged_by_the_vip_that_they_were_sent_to(rig: Rig, servers: datagrams.Servers) -> None:
+    amphora, both = rig.amphora(), datagrams.vips(rig)
+    to = datagrams.pool(datagrams.member(servers, "u1"))  # IPv4: what comes by IPv6 goes through the relay
+    want = datagrams.Datagrams(vips=both, listeners=(datagrams.listener(to),), pools=(to,))
+    made = datagrams.bundle(rig, amphora, want)
+
+    def admit(*admitted: Admission, **limits: Limit) -> None:
+        rig.push(replace(made, traffic=Traffic(admitted=admitted, **limits)))
+
+    dns = [Admission(version=v, protocol=UDP, first=53, last=53) for v in (4, 6)]
+    admit(*dns, egress=Limit(kilobits=8000, burst_kilobits=0))
+    assert [datagrams.ask(v) for v in both] == ["u1", "u1"]
+    flow = datagrams.Client(both[0])
+    assert flow.ask()[0] == "u1"
+    admit(dns[1])
+    for refused in (flow.ask, lambda: datagrams.ask(both[0])):
+        with pytest.raises(TimeoutError):
+            refused()
+    assert datagrams.ask(both[1]) == "u1"
+    admit(Admission(version=4, protocol=UDP, first=54, last=54))
+    with pytest.raises(TimeoutError):
+        datagrams.ask(both[1])
+    admit(*dns, egress=Limit(kilobits=8000, burst_kilobits=0))
+    large = datagrams.Client(both[0])
+    large.socket.send(b"x" * 5000 + b" 1")  # in fragments, there and back
+    assert len(large.socket.recv(65536)) > 5000
+    assert _queued(rig, amphora) > 5000
+
+
+def _queued(rig: Rig, amphora: str) -> int:
+    """Bytes that left through the queue."""
+    words = ["nsenter", f"--net={namespaces.path(rig.here.namespace(amphora))}"]
+    links = subprocess.run([*words, "ip", "-o", "link"], capture_output=True, text=True, check=True).stdout.split()
+    front = next(w.partition("@")[0] for w in links if w.startswith("p") and "@" in w)
+    shown = subprocess.run(
+        [*words, "tc", "-s", "class", "show", "dev", front], capture_output=True, text=True, check=True
+    )
+    return int(shown.stdout.split("Sent ")[1].split()[0])
+
+
+@pytest.mark.parametrize("kilobits", [1, 64, 1_000_000, 100_000_000])
+@pytest.mark.parametrize("burst", [0, 1, 100_000_000])
+def test_the_kernel_takes_every_limit(rig: Rig, kilobits: int, burst: int) -> None:
+    limit = Limit(kilobits=kilobits, burst_kilobits=burst)
+    lb = Lb(rig, Traffic(ingress=limit, egress=limit))
+    assert "colonnade_guard" in lb.tables
+    (front,) = [w.partition("@")[0] for w in lb.run("ip", "-o", "link").split() if w.startswith("p") and "@" in w]
+    shown = lb.run("tc", "class", "show", "dev", front)
+    assert "class htb 1:10" in shown
+    if kilobits > 1000:
+        assert lb.answering == {4, 6}
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
