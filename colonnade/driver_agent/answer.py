@@ -104,7 +104,12 @@ class Answers:
         tree, value, flavor, zone = found
         project_id = tree.load_balancer.project_id
         translator = Translator(
-            tree=tree, fetch=lambda ref: self._fetch(ref, project_id), flavor=flavor, zone=zone, strict=False
+            tree=tree,
+            fetch=lambda ref: self._fetch(ref, project_id),
+            flavor=flavor,
+            zone=zone,
+            strict=False,
+            leaving=True,
         )
         made: Json = translator.of(value).to_dict(recurse=True, render_unsets=True)
         return made

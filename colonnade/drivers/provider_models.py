@@ -44,7 +44,8 @@ Fetch = Callable[[str], Material]  # raises Broken or Later
 class Translator:
     """Makes data models of one tree. ``flavor`` and ``zone`` are the metadata of its profiles; None: it has none.
 
-    ``strict``: a secret that cannot be read is Invalid; otherwise its data is None.
+    ``strict``: a secret that cannot be read is Invalid; otherwise its data is None. ``leaving``: what is on its way out
+    is shown, too.
     """
 
     tree: Tree
@@ -52,6 +53,7 @@ class Translator:
     flavor: Json | None = None
     zone: Json | None = None
     strict: bool = True
+    leaving: bool = False
 
     def of(self, value: Resource) -> Any:  # noqa: ANN401 - octavia-lib carries no types
         """The object with all that is below it; every field is set but those that octavia-lib leaves to chance."""
@@ -108,7 +110,7 @@ class Translator:
                 return {"default_pool": pool and self.of(pool), "l7policies": self._all(policies)}
             case model.Pool():
                 user = next((x.id for x in tree.listeners if x.default_pool_id == id), None)
-                monitor = next((h for h in tree.health_monitors if h.pool_id == id and not _going(h)), None)
+                monitor = next((h for h in self._seen(tree.health_monitors) if h.pool_id == id), None)
                 members = [m for m in tree.members if m.pool_id == id]
                 return {
                     "listener_id": user,
@@ -120,7 +122,14 @@ class Translator:
         return {}
 
     def _all(self, values: Any) -> list[Any]:  # noqa: ANN401 - a sequence of any kind of objects
-        return [self.of(v) for v in values if not _going(v)]
+        return [self.of(v) for v in self._seen(values)]
+
+    def _seen(self, values: Any) -> list[Any]:  # noqa: ANN401
+        gone = ProvisioningStatus.PENDING_DELETE
+        return sorted(
+            (v for v in values if self.leaving or v.provisioning_status is not gone),
+            key=lambda v: v.provisioning_status is gone,  # a monitor's successor comes before it
+        )
 
 
 def references(tree: Tree) -> set[str]:
@@ -137,7 +146,3 @@ def plain(value: Any) -> Any:  # noqa: ANN401 - any field
     if isinstance(value, tuple):
         return [plain(v) for v in value]
     return value
-
-
-def _going(value: Resource) -> bool:
-    return value.provisioning_status is ProvisioningStatus.PENDING_DELETE

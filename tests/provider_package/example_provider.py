@@ -68,8 +68,8 @@ class Mute(provider_base.ProviderDriver):
 
     def _take(self, method, *arguments):
         CALLS.append((self.name, method, arguments))
-        for argument in arguments[::-1]:
-            _obey(getattr(argument, "name", None))
+        orders = [argument.name for argument in arguments if hasattr(argument, "name")]
+        _obey(orders[-1] if orders else None)  # of old and new the new one
 
 
 def _method(name):
