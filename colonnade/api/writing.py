@@ -66,7 +66,7 @@ def create(api: Api, lb_id: str, decide: Callable[[Connection], Change]) -> Tree
     now = api.clock.now()
 
     def write(conn: Connection) -> Change:
-        work.touch(conn, lb_id, now)
+        work.begin(conn, lb_id, now)
         asked = decide(conn)
         room.check(None, asked.tree)
         _save(api, conn, None, asked, now)
