@@ -33,8 +33,8 @@ from colonnade.clock import utc
 from colonnade.drivers.provider import NotEnabled, own
 from colonnade.errors import Busy, Conflict, Invalid, Later, NotFound
 from colonnade.model import Caller, LoadBalancer, Tree
-from colonnade.store import query, rows, tables
-from colonnade.types import Json
+from colonnade.store import query, tables
+from colonnade.types import UUID, Json
 
 log = logging.getLogger(__name__)
 
@@ -120,8 +120,10 @@ class LoadBalancers(Kind[LoadBalancer]):
         """Its provider, and what its flavor and availability zone ask for. Raises Invalid."""
         if given.get("provider"):
             self.api.providers.check(given["provider"])
-        with self.api.store.read() as conn:
-            found = offers.chosen(conn, given, given.get("provider"))
+        found = offers.Choice(given.get("provider"), Wish())
+        if given.get("flavor_id") or given.get("availability_zone"):
+            with self.api.store.read() as conn:
+                found = offers.chosen(conn, given, given.get("provider"))
         provider = given.get("provider") or found.provider or self.api.settings.api_settings.default_provider_driver
         self.api.providers.check(provider)
         return provider, found.wish
@@ -225,12 +227,14 @@ class Statuses:
         self.kind = kind
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, object_id: str) -> None:
-        self.kind.owned(object_id, "loadbalancer:get_status", caller(req))
-        with self.kind.api.store.read() as conn:
-            tree = rows.tree(conn, object_id)
-        if tree is None:
+        found = {}
+        if UUID.fullmatch(object_id):
+            with self.kind.api.store.read() as conn:
+                found = query.statuses(conn, object_id)
+        if not found:
             raise NotFound(f"Load Balancer {object_id} not found.")
-        answer(resp, replies.status_tree(tree))
+        access.check("loadbalancer:get_status", caller(req), found["loadbalancer"][0].parent)
+        answer(resp, replies.status_tree(found))
 
 
 class Statistics:

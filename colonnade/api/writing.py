@@ -156,7 +156,7 @@ def create(api: Api, lb_id: str, decide: Callable[[Connection], Change]) -> Tree
     now = api.clock.now()
 
     def write(conn: Connection) -> tuple[Change, Handover | None]:
-        work.touch(conn, lb_id, now)
+        work.begin(conn, lb_id, now)
         asked = decide(conn)
         lease, foreign = None, asked.tree.load_balancer.foreign
         if not foreign:
