@@ -230,7 +230,4 @@ def new_fields(api: Api, lb: LoadBalancer | None, given: Json) -> Json:
     fixed: Json = {"id": new_id(), "created_at": utc(api.clock.now())}
     if lb is not None:
         fixed |= {"project_id": lb.project_id, "loadbalancer_id": lb.id}
-    found = {**fixed, **{k: v for k, v in given.items() if v is not None}}
-    if "tags" in found:
-        found["tags"] = tuple(dict.fromkeys(found["tags"]))
-    return found
+    return {**fixed, **{k: v for k, v in given.items() if v is not None}}
