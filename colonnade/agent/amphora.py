@@ -20,8 +20,9 @@ from colonnade.agent import namespaces
 from colonnade.agent.balancer import Balancer
 from colonnade.agent.beat import Beats
 from colonnade.agent.checks import Checks
-from colonnade.agent.difference import Change, difference, renewals, servers
+from colonnade.agent.difference import Change, difference, servers
 from colonnade.agent.fabric import HostFabric
+from colonnade.agent.guard import Guard
 from colonnade.agent.network import AmphoraNetwork
 from colonnade.agent.place import Installation, keep, kept, write_file, write_files
 from colonnade.agent.processes import Process, Processes, end_processes
@@ -86,6 +87,7 @@ class Amphora:
         self._tidying = False
         self._close_log: Callable[[], None] | None = None
         self._network = AmphoraNetwork(tools.fabric, here.namespace(amphora_id))
+        self._guard = Guard(self._network.namespace, self._run / "guarded")
         self._processes = Processes(
             haproxy=tools.haproxy, spawner=tools.spawner, watcher=tools.watcher, namespace=self._network.namespace,
             run=self._run, uid=self._uid, died=self._died,
@@ -121,12 +123,13 @@ class Amphora:
             before = self._bundle
             files = self._with_kept(bundle)
             self._prepare()
-            self._network.plug(bundle.interfaces)
             try:
+                self._plug(bundle)
                 how = self._serve(files)
             except Refused:
                 if before:
                     self._network.trim(before.interfaces, serving=before.serving)
+                    self._guard_as(before)
                 raise
             if digest != self._digest:
                 own = {name: files[name] for name in bundle.keep}
@@ -155,7 +158,7 @@ class Amphora:
             self._remember(bundle, {**bundle.files, **own})
             self._beat_regularly()
             try:
-                self._network.plug(bundle.interfaces)
+                self._plug(bundle)
                 self._resume(bundle)
                 self._finish_network(bundle)
             except (Refused, OSError) as e:
@@ -230,6 +233,14 @@ class Amphora:
             os.chown(own, self._uid, self._uid)
             self._close_log = self._tools.watcher.datagrams(self._run / "log", self._logged)
 
+    def _plug(self, bundle: wire.Bundle) -> None:
+        """Guarded before anything is served: no VIP is open for a moment."""
+        self._network.plug(bundle.interfaces)
+        self._guard_as(bundle)
+
+    def _guard_as(self, bundle: wire.Bundle) -> None:
+        self._guard.apply(self._network.named(bundle.interfaces), bundle.traffic)
+
     def _finish_network(self, bundle: wire.Bundle) -> None:
         if bundle.serving:
             announced = self._network.hold(bundle.interfaces)
@@ -265,7 +276,7 @@ class Amphora:
             return "HAProxy unchanged"
         changes = self._changes(files) if running else None
         if changes is not None and self._processes.change(changes, wanted):
-            for name in ("haproxy.cfg", *(n for n in files if wire.is_secret(n) and files[n] != self._present[n])):
+            for name in (n for n in files if files[n] != self._present[n]):
                 write_file(self._files / name, files[name], self._uid)
             return f"{len(changes)} runtime changes"
         fresh = self._run / "files.new"
@@ -284,11 +295,8 @@ class Amphora:
         before = _streams(self._present)
         if self._processes.digest != _digest(before):
             return None
-        renewed = renewals(before, files)
-        changes = None if renewed is None else difference(before["haproxy.cfg"], files["haproxy.cfg"])
-        if renewed is None or changes is None or len(changes) > _MOST_CHANGES:
-            return None
-        return [*renewed, *changes]
+        changes = difference(before, files)
+        return changes if changes is not None and len(changes) <= _MOST_CHANGES else None
 
     def _resume(self, bundle: wire.Bundle) -> None:
         fresh = self._run / "files.new"
@@ -333,7 +341,7 @@ class Amphora:
                 return
             try:
                 self._prepare()
-                self._network.plug(bundle.interfaces)
+                self._plug(bundle)
                 self._serve(self._present)
                 self._finish_network(bundle)
                 self._error = None

@@ -123,6 +123,11 @@ class AmphoraNetwork:
         for port in ports:
             _announce(self._packets, _name(port.port_id), port.mac, [ip_interface(v) for v in port.vips])
 
+    @staticmethod
+    def named(ports: Iterable[Port]) -> list[tuple[str, Port]]:
+        """The interfaces with their names in the namespace."""
+        return [(_name(p.port_id), p) for p in ports]
+
     def trim(self, ports: Iterable[Port], *, serving: bool) -> None:
         """Take off what these interfaces do not say: other interfaces, other addresses, VIPs when not serving."""
         wanted = {_name(p.port_id): p for p in ports}

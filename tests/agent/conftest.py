@@ -36,4 +36,6 @@ def servers(host: Rig) -> Servers:
 @pytest.fixture
 def rig(host: Rig) -> Iterator[Rig]:
     yield host
+    if host.agent is None:  # a test failed after it had stopped it: the next ones are not to fail for that
+        host.start()
     host.forget()

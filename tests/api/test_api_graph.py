@@ -66,7 +66,7 @@ WRONG: list[tuple[Any, int]] = [
     ({"pools": [{**POOL, "members": [MEMBERS[0], MEMBERS[0]]}]}, 409),
     ({"pools": [{**POOL, "members": [{"address": "169.254.169.254", "protocol_port": 1}]}]}, 400),
     ({"pools": [{**POOL, "members": [{**MEMBERS[0], "subnet_id": nobody_has()}]}]}, 400),
-    ({"pools": [{**POOL, "members": [{**MEMBERS[0], "request_sriov": True}]}]}, 501),
+    ({"pools": [{**POOL, "members": [{**MEMBERS[0], "request_sriov": True}]}]}, 400),
     ({"pools": [{**POOL, "healthmonitor": {**MONITOR, "type": "SCTP"}}]}, 400),
     ({"pools": [{**POOL, "healthmonitor": {"type": "TCP"}}]}, 400),
     ({"pools": [{**POOL, "ca_tls_container_ref": "x"}]}, 400),
