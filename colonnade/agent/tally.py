@@ -23,6 +23,8 @@ class Tally:
             self.epoch = epoch
             self.base = {name: tuple(-n for n in numbers) for name, numbers in raw.items()}
             self.last = {}
+        for name in set(self.last) - set(raw):  # its listener is off; the kernel begins anew when it is on again
+            self.base[name] = _sum(self.base.get(name), self.last.pop(name))
         for name, numbers in raw.items():
             last = self.last.get(name)
             if last and any(now < before for now, before in zip(numbers, last, strict=True)):

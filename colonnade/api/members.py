@@ -13,6 +13,7 @@ from colonnade.api.resources import Kind
 from colonnade.api.transport import ParentNotFound, answer, caller, read_body
 from colonnade.api.trees import Change
 from colonnade.clock import utc
+from colonnade.core import bundle
 from colonnade.errors import Conflict, Invalid, NotFound
 from colonnade.model import Caller, LoadBalancer, Member, Pool, Tree
 from colonnade.store import query, tables
@@ -69,7 +70,7 @@ class Members(Kind[Member]):
             operating_status=OperatingStatus.OFFLINE if watched else OperatingStatus.NO_MONITOR,
         )
         self._check_addresses(member)
-        rules.member_has_way(member.address, pool.protocol, (lb.vip_address,) if lb.vip_address else ())
+        rules.member_has_way(member.address, pool.protocol, bundle.vips(lb))
         return member
 
     def _check_addresses(self, member: Member) -> None:
