@@ -288,3 +288,14 @@ def test_nothing_is_loaded_when_nothing_changed(stage: Stage, rig: Rig) -> None:
     stage.more = [(listener(stage.pool, port=54), stage.pool)]
     stage.push()
     assert handles() == before
+
+
+def test_remembered_clients_outlive_the_agent(rig: Rig, servers: Servers) -> None:
+    stage = Stage(rig, servers, "u1", "u2", persistence=Persistence(timeout=60))
+    one, other = servers.clients(48)[-2:]
+    inside = servers.namespace("clients")
+    assert [ask(stage.vips[0], namespace=inside, source=(a, 0)) for a in (one, other)] == ["u1", "u2"]
+    rig.stop(signal.SIGKILL)
+    rig.start()
+    stage.push(members=tuple(replace(m, weight=2) for m in stage.pool.members))
+    assert [ask(stage.vips[0], namespace=inside, source=(a, 0)) for a in (other, one, other)] == ["u2", "u1", "u2"]
