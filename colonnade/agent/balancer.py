@@ -32,6 +32,7 @@ from colonnade.wire import Counters, MemberState
 log = logging.getLogger(__name__)
 _NOTHING = Datagrams(vips=(), listeners=(), pools=())
 _LEVEL_EVERY = 1.0  # seconds between two looks at who has how many flows
+_KNOWS_SCTP = Path("/proc/sys/net/netfilter/nf_conntrack_sctp_timeout_established")
 _LONGEST = 200  # letters of what a check said
 
 Pair = tuple[Listener, int]  # a listener, and the number of a member that it may have flows to
@@ -78,11 +79,6 @@ class Balancer:
         except ValueError as e:
             raise Refused(422, f"The agent does not take this load balancer's UDP and SCTP: {e}.",
                           "Change the listeners, pools or members that it names.") from e  # fmt: skip
-        if any(x.protocol == "sctp" for x in want.listeners) and not self._tracks_sctp():
-            raise Refused(
-                422, "This host's kernel cannot balance SCTP: its connection tracking does not know it "
-                "(CONFIG_NF_CT_PROTO_SCTP).", "Delete the SCTP listeners, or use a host whose kernel has it.",
-            )  # fmt: skip
         return want
 
     def apply(self, text: str | None, epoch: str) -> None:
@@ -102,9 +98,13 @@ class Balancer:
             try:
                 self._carry(want)
                 self._load()
+                if any(x.protocol == "sctp" for x in want.listeners):
+                    self._check_sctp()
             except Refused:
                 self._want, self._text, self._state = before
                 self._carry(before[0])
+                if self._loaded is not None:  # else what an earlier agent left goes on
+                    self._load()
                 raise
             self._watch()
             if first:
@@ -326,9 +326,16 @@ class Balancer:
         flows = {m: self._flows.numbers[number[m]] for m in weights}
         return shares.by_load(weights, flows, expected) if len(weights) > 1 else None
 
-    def _tracks_sctp(self) -> bool:
+    def _check_sctp(self) -> None:
+        """Raises Refused when the kernel took the rules and cannot follow them. Only with them it has loaded all that
+        it has."""
         with namespaces.inside(self._network.namespace):
-            return Path("/proc/sys/net/netfilter/nf_conntrack_sctp_timeout_established").exists()
+            if _KNOWS_SCTP.exists():
+                return
+        raise Refused(
+            422, "This host's kernel cannot balance SCTP: its connection tracking does not know it "
+            "(CONFIG_NF_CT_PROTO_SCTP).", "Delete the SCTP listeners, or use a host whose kernel has it.",
+        )  # fmt: skip
 
 
 def _pairs(want: Datagrams, state: State) -> set[Pair]:

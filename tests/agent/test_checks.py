@@ -107,6 +107,16 @@ def test_an_http_monitor(rig: Rig, servers: Servers, elsewhere: str) -> None:
         sick.unlink()
 
 
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_udp_monitor_hears_that_a_port_is_closed(rig: Rig, servers: Servers, version: int) -> None:
+    knock = Monitor(kind="UDP-CONNECT", delay=1, timeout=1, rise=1, fall=1)
+    there = member(servers, "u1", version=version, monitor_port=9)
+    watched = Watched(rig, pool(there, monitor=knock))
+    assert watched.states("DOWN", "L4CON").text == "Connection refused"
+    watched.push(members=(replace(there, monitor_port=53),))
+    assert watched.states("UP", "L4OK").text == "it answered"
+
+
 def test_a_host_that_is_off_is_down_for_udp_too(rig: Rig, servers: Servers) -> None:
     knock = Monitor(kind="UDP-CONNECT", delay=1, timeout=1, rise=1, fall=1)
     off = f"{rig.net}.0.99"

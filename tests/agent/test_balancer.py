@@ -1,0 +1,113 @@
+"""The balancer alone, in a namespace without a fabric."""
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from colonnade import datagrams
+from colonnade.agent import balancer, namespaces, rules, ruleset
+from colonnade.agent.checks import Checks
+from colonnade.agent.network import AmphoraNetwork
+from colonnade.agent.refused import Refused
+from colonnade.agent.timers import Timers
+from colonnade.agent.tracking import Pace
+from colonnade.datagrams import Datagrams, Listener
+
+pytestmark = pytest.mark.root
+UDP = Listener(id=str(uuid.UUID(int=1)), protocol="udp", port=53, limit=None, allowed=None, idle=50, pool=None)
+SCTP = Listener(id=str(uuid.UUID(int=2)), protocol="sctp", port=53, limit=None, allowed=None, idle=50, pool=None)
+
+
+class NoRelay:
+    pid = 0
+
+    def adopt(self) -> None: ...
+    def have(self, *_: object) -> None: ...
+    def close(self) -> None: ...
+    def ports(self) -> dict[str, int]:
+        return {}
+
+
+@pytest.fixture
+def namespace() -> Iterator[str]:
+    name = f"balancer-{uuid.uuid4().hex[:8]}"
+    namespaces.create(name)
+    yield name
+    namespaces.remove(name)
+
+
+@pytest.fixture
+def alone(namespace: str, tmp_path: Path) -> balancer.Balancer:
+    network = AmphoraNetwork(cast("Any", None), namespace)
+    return balancer.Balancer(
+        network=network, run=tmp_path, checks=Checks(), timers=Timers(1), relays=cast("Any", NoRelay()), pace=Pace(),
+        news=lambda: None,
+    )  # fmt: skip
+
+
+def text(*listeners: Listener) -> str:
+    return datagrams.to_text(Datagrams(vips=("10.0.0.1",), listeners=listeners, pools=()))
+
+
+def forwarding(namespace: str) -> str:
+    with namespaces.inside(namespace):
+        return Path("/proc/sys/net/ipv4/ip_forward").read_text().strip()
+
+
+def test_a_kernel_that_does_not_know_sctp_goes_on_with_what_it_had(
+    alone: balancer.Balancer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone.apply(text(UDP), "e")
+    before = rules.names(ruleset.TABLE, namespace)
+    monkeypatch.setattr(balancer, "_KNOWS_SCTP", Path("/proc/no-such-thing"))
+    with pytest.raises(Refused, match="cannot balance SCTP") as refused:
+        alone.apply(text(UDP, SCTP), "e")
+    assert (refused.value.status, bool(refused.value.help)) == (422, True)
+    assert rules.names(ruleset.TABLE, namespace) == before
+    monkeypatch.undo()
+    alone.apply(text(UDP, SCTP), "e")
+    assert len(rules.names(ruleset.TABLE, namespace) or ()) > len(before or ())
+
+
+def test_it_forwards_only_while_there_is_something_to_balance(alone: balancer.Balancer, namespace: str) -> None:
+    alone.apply(None, "e")
+    assert rules.names(ruleset.TABLE, namespace) is None
+    alone.apply(text(UDP), "e")
+    assert forwarding(namespace) == "1"
+    alone.apply(None, "e")
+    assert (forwarding(namespace), rules.names(ruleset.TABLE, namespace)) == ("0", None)
+
+
+def test_a_new_agent_whose_rules_are_refused_leaves_those_of_the_earlier_one(
+    alone: balancer.Balancer, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone.apply(text(UDP), "e")
+    before = rules.names(ruleset.TABLE, namespace)
+    later = balancer.Balancer(
+        network=AmphoraNetwork(cast("Any", None), namespace), run=tmp_path, checks=Checks(), timers=Timers(1),
+        relays=cast("Any", NoRelay()), pace=Pace(), news=lambda: None,
+    )  # fmt: skip
+    with monkeypatch.context() as m:
+        m.setattr(ruleset, "_line", lambda *words: " ".join(w for w in words if w))
+        with pytest.raises(Refused, match="nft refused"):
+            later.apply(text(UDP), "e")
+    assert rules.names(ruleset.TABLE, namespace) == before
+    assert forwarding(namespace) == "1"
+    later.apply(text(UDP), "e")
+    assert set(later.look("e").listeners) == {UDP.id}
+
+
+def test_rules_that_the_kernel_refuses_change_nothing(
+    alone: balancer.Balancer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone.apply(text(UDP), "e")
+    before = rules.names(ruleset.TABLE, namespace)
+    with monkeypatch.context() as m:
+        m.setattr(ruleset, "_line", lambda *words: " ".join(w for w in words if w))  # without the table's name
+        with pytest.raises(Refused, match="nft refused"):
+            alone.apply(text(UDP, SCTP), "e")
+    assert rules.names(ruleset.TABLE, namespace) == before
+    assert set(alone.look("e").listeners) == {UDP.id}
