@@ -13,6 +13,7 @@ from colonnade.api.resources import Kind
 from colonnade.api.transport import ParentNotFound, answer, caller, read_body
 from colonnade.api.trees import Change
 from colonnade.clock import utc
+from colonnade.core import bundle
 from colonnade.errors import Conflict, Invalid, NotFound
 from colonnade.model import Caller, LoadBalancer, Member, Pool, Tree
 from colonnade.store import query, tables
@@ -61,7 +62,12 @@ class Members(Kind[Member]):
 
     def made(self, tree: Tree, lb: LoadBalancer, pool: Pool, given: Json) -> Member:
         """A new member of the pool, its own fields checked."""
-        fields = {k: v for k, v in given.items() if k not in ("project_id", "tenant_id")}
+        if given.get("request_sriov"):
+            raise Invalid(
+                "Validation failure: request_sriov needs a flavor with allow_member_sriov, which no load balancer here "
+                "has; leave it out."
+            )
+        fields = {k: v for k, v in given.items() if k not in ("project_id", "tenant_id", "request_sriov")}
         watched = any(m.pool_id == pool.id for m in trees.staying(tree.health_monitors))
         member = Member(
             **writing.new_fields(self.api, lb, fields),
@@ -69,7 +75,7 @@ class Members(Kind[Member]):
             operating_status=OperatingStatus.OFFLINE if watched else OperatingStatus.NO_MONITOR,
         )
         self._check_addresses(member)
-        rules.member_has_way(member.address, pool.protocol, (lb.vip_address,) if lb.vip_address else ())
+        rules.member_has_way(member.address, pool.protocol, bundle.vips(lb))
         return member
 
     def _check_addresses(self, member: Member) -> None:

@@ -61,7 +61,7 @@ def member_has_way(address: str, protocol: P, vip_addresses: Iterable[str]) -> N
     if protocol is P.SCTP and versions and ip_address(address).version not in versions:
         raise Unsupported(
             f"Provider 'amphora' does not support a requested option: Member {address} of an SCTP pool is of another "
-            "IP version than the VIP."
+            "IP version than every VIP."
         )
 
 
