@@ -32,6 +32,10 @@ class Api:
             raise RuntimeError(f"{method} {path}: {reply.status} {text[:400]!r}")
         return json.loads(text) if text and reply.status != 404 else None
 
+    def close(self) -> None:
+        """The next call connects anew: the server ends connections that were idle for a minute."""
+        self._http.close()
+
     def lb(self, path: str) -> str:
         """A path below the load-balancing API."""
         return f"/load-balancer/v2/lbaas/{path}"

@@ -98,6 +98,8 @@ class Bench:
         """Each repeat: so many operations by so many clients."""
         found, numbers = Figures(), itertools.count()
         for _ in range(repeats or self.repeats):
+            for client in self.clients:
+                client.close()
             before = cpu_by_program(self.up, self.database)
             share = operations // concurrency
 
@@ -177,6 +179,7 @@ def cleared(b: Bench) -> Iterator[list[str]]:
     try:
         yield ids
     finally:
+        b.api.close()
         for lb_id in ids:
             until(lambda lb_id=lb_id: active(b.api, lb_id))  # type: ignore[misc]
         for lb_id in ids:

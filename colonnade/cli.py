@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     add("worker", _worker, "bring load balancers to what is wished for them")
     add("health-manager", _health_manager, "take heartbeats; derive operating statuses and statistics")
     add("housekeeping", _housekeeping, "purge, and sweep for what nobody owns")
+    add("driver-agent", _driver_agent, "take what third parties' providers report, and run their agents")
     agent = add("agent", _agent, "make and configure the amphorae of this host (root)")
     for option in ("state", "tag", "slot", "group", "haproxy"):
         agent.add_argument(f"--{option}", help="instead of the setting")
@@ -149,6 +150,23 @@ def _housekeeping(args: argparse.Namespace) -> int:
     return 0
 
 
+def _driver_agent(args: argparse.Namespace) -> int:
+    settings = _begin(args)
+    from colonnade.clock import SystemClock
+    from colonnade.driver_agent.run import DriverAgent
+    from colonnade.local.network import LocalNetwork
+    from colonnade.local.vault import LocalSecrets, Seal
+    from colonnade.store.store import Store
+
+    clock, store = SystemClock(), Store(settings.database_url)
+    agent = DriverAgent(
+        settings=settings, store=store, network=LocalNetwork(store, clock), clock=clock,
+        secrets=LocalSecrets(store=store, seal=Seal(settings.state / "secrets"), clock=clock),
+    )  # fmt: skip
+    agent.run(_stop_signal())
+    return 0
+
+
 def _agent(args: argparse.Namespace) -> int:
     from pathlib import Path
 
@@ -231,7 +249,7 @@ def _facts(args: argparse.Namespace) -> int:
     facts = supervisor.Facts(
         state=s.default.state_path, host=s.api_settings.bind_host, port=s.api_settings.bind_port, tag=s.agent.tag,
         slot=s.agent.slot, group=s.agent.control_group, haproxy=s.haproxy_amphora.haproxy_cmd,
-        agent=wiring.uses_agent(s), apis=s.api_settings.processes,
+        agent=wiring.uses_agent(s), apis=s.api_settings.processes, providers=s.reports,
     )  # fmt: skip
     print(supervisor.facts_json(facts))
     return 0

@@ -56,6 +56,8 @@ from colonnade.types import (
 )  # fmt: skip
 from colonnade.wire import Admission, Limit
 
+OWN_PROVIDERS = frozenset({"amphora", "octavia"})  # two names of the provider that is built in
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resource:
@@ -103,6 +105,11 @@ class LoadBalancer(Resource):
     compute_flavor: Hidden[Text | None] = None
     compute_zone: Hidden[Text | None] = None
     incarnation: Hidden[int] = 1  # raised by a failover request; older amphorae are to be replaced
+
+    @property
+    def foreign(self) -> bool:
+        """Whether a third party's provider serves it, and not the loop."""
+        return self.provider is not None and self.provider not in OWN_PROVIDERS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

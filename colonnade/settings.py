@@ -13,6 +13,7 @@ from typing import Any
 from oslo_config import cfg, types
 
 from colonnade import loopback
+from colonnade.model import OWN_PROVIDERS
 
 
 def _option(default: Any, help: str, **limits: Any) -> Any:  # noqa: ANN401 - the default's type is the field's
@@ -88,6 +89,15 @@ class ApiSettings:
         tuple(_ALPN), "Protocols of pools that name none.", item_type=types.String(choices=_ALPN)
     )
     healthcheck_enabled: bool = _option(True, "Whether GET /healthcheck is answered.")
+    enabled_provider_drivers: tuple[str, ...] = _option(
+        (
+            "amphora: The amphora provider: HAProxy in network namespaces or servers.",
+            "octavia: Deprecated alias of the amphora provider.",
+        ),
+        "Providers that load balancers may have, name: description. amphora and octavia are built in; another one is "
+        "looked up among the installed packages (docs/providers.md).",
+        item_type=types.String(regex=r"[^\s:,]{1,64}\s*:[^:].*"),
+    )
     default_provider_driver: str = _option("amphora", "Provider of load balancers that name none.")
     token_lifetime_s: int = _option(86400, "Seconds a token of the built-in identity is good for.", min=60)
 
@@ -151,6 +161,35 @@ class HouseKeeping:
         item_type=types.String(regex=r"[1-9][0-9]{0,3}"),
     )
     orphan_age_s: float = _option(60.0, "Seconds something nobody owns must exist before it is removed.", min=1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DriverAgent:
+    """[driver_agent] Where third parties' providers report, and their agents."""
+
+    status_socket_path: str = _option("", "Socket that takes statuses; empty: run/providers/status.sock in the state.")
+    stats_socket_path: str = _option("", "Socket that takes statistics; empty: run/providers/stats.sock in the state.")
+    get_socket_path: str = _option("", "Socket that gives objects; empty: run/providers/get.sock in the state.")
+    status_request_timeout: int = _option(5, "Seconds that a peer may take to send statuses.", min=1)
+    stats_request_timeout: int = _option(5, "Seconds that a peer may take to send statistics.", min=1)
+    get_request_timeout: int = _option(5, "Seconds that a peer may take to say which object it wants.", min=1)
+    status_max_processes: int = _option(50, "Requests answered at a time on the status socket.", min=1, max=1000)
+    stats_max_processes: int = _option(50, "Requests answered at a time on the statistics socket.", min=1, max=1000)
+    get_max_processes: int = _option(50, "Requests answered at a time on the get socket.", min=1, max=1000)
+    max_process_warning_percent: float = _option(0.75, "Share of those beyond which the log warns.", min=0.01, max=0.99)
+    provider_path: str = _option(
+        "", "Directory of providers' packages (pip install --target) beside those that are installed."
+    )
+    enabled_provider_agents: tuple[str, ...] = _option((), "Providers' agents to run, by their entry points' names.")
+    provider_agent_shutdown_timeout: int = _option(
+        60, "Seconds that a provider's agent may take to stop before it is killed.", min=1
+    )
+    call_limit_s: float = _option(
+        60.0, "Seconds that a provider may take to accept a change; later its outcome counts as unknown.", min=1
+    )
+    report_limit_s: float = _option(
+        3600.0, "Seconds without a report after which a change that a provider has accepted turns ERROR.", min=1
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -261,6 +300,7 @@ class Settings:
     controller_worker: ControllerWorker = field(default_factory=ControllerWorker)
     health_manager: HealthManager = field(default_factory=HealthManager)
     house_keeping: HouseKeeping = field(default_factory=HouseKeeping)
+    driver_agent: DriverAgent = field(default_factory=DriverAgent)
     networking: Networking = field(default_factory=Networking)
     quotas: Quotas = field(default_factory=Quotas)
     haproxy_amphora: HaproxyAmphora = field(default_factory=HaproxyAmphora)
@@ -283,6 +323,27 @@ class Settings:
     def agent_url(self) -> str:
         """Where the stand-alone host's agent answers."""
         return f"unix://{self.state / 'run' / 'agent.sock'}"
+
+    @property
+    def providers(self) -> dict[str, str]:
+        """Providers that may be used, with their descriptions."""
+        pairs = (item.partition(":") for item in self.api_settings.enabled_provider_drivers)
+        return {name.strip(): description.strip() for name, _, description in pairs}
+
+    @property
+    def reports(self) -> bool:
+        """Whether somebody reports to the driver agent."""
+        return bool(self.providers.keys() - OWN_PROVIDERS or self.driver_agent.enabled_provider_agents)
+
+    @property
+    def provider_sockets(self) -> tuple[str, str, str]:
+        """The driver agent's sockets: statuses, statistics, get."""
+        own, there = self.driver_agent, self.state / "run" / "providers"
+        return (
+            own.status_socket_path or str(there / "status.sock"),
+            own.stats_socket_path or str(there / "stats.sock"),
+            own.get_socket_path or str(there / "get.sock"),
+        )
 
     @property
     def heartbeat_targets(self) -> tuple[str, ...]:
@@ -317,6 +378,11 @@ def load(files: list[str]) -> Settings:
         raise WrongSetting(
             f"[api_settings] auth_strategy = noauth goes with a loopback bind_host only, not with {api.bind_host}: "
             "anybody who reaches the port would be admin."
+        )
+    if api.default_provider_driver not in found.providers:
+        raise WrongSetting(
+            f"[api_settings] default_provider_driver = {api.default_provider_driver} is none of "
+            f"enabled_provider_drivers: {', '.join(found.providers)}."
         )
     return found
 

@@ -57,6 +57,11 @@ class OneOf:
     numbers: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Unique:
+    """Each item once: those that are there already are left out."""
+
+
 UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 Uuid = Annotated[str, Matches(UUID, "Value should be UUID format")]
@@ -69,8 +74,8 @@ Retries = Annotated[int, Interval(ge=1, le=10)]
 ConnectionLimit = Annotated[int, Interval(ge=-1, le=2147483647)]
 Ip = Annotated[str, IpAddress()]
 Network = Annotated[str, Cidr()]
-Tags = Annotated[tuple[Text, ...], MaxLen(256)]
-Networks = Annotated[tuple[Network, ...], MaxLen(1000)]
+Tags = Annotated[tuple[Text, ...], MaxLen(256), Unique()]
+Networks = Annotated[tuple[Network, ...], MaxLen(1000), Unique()]
 QuotaLimit = Annotated[int, Interval(ge=-1, le=2000000000)]  # -1: unlimited
 ProfileData = Annotated[str, MaxLen(4096), JsonText()]
 CookieName = Annotated[

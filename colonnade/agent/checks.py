@@ -183,7 +183,7 @@ class Checks:
         for checked, outcome in first:
             checked.under_way = True
             checked.begun = time.monotonic()
-            self._plan(checked, checked.target.monitor.timeout)
+            self._plan(checked, checked.probe.patience)
             self._after(checked, outcome, changed)
 
     def _after(self, checked: _Checked, outcome: Outcome | None, changed: dict[int, Group]) -> None:

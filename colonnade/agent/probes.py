@@ -19,6 +19,8 @@ _MOST_ANSWER = 4096  # bytes in which an HTTP status line must have come
 _MOST_AT_ONCE = 16  # packets read before others get their turn
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])[ \r]")
 _SCTP = 132
+_IP_RECVERR, _IPV6_RECVERR = 11, 25  # linux/in.h, linux/in6.h
+_ASKED_IN_VAIN_S = 4.0
 _INIT, _INIT_ACK, _ABORT = 1, 2, 6
 
 
@@ -45,6 +47,7 @@ class Probe:
         try:
             return self._begin()
         except OSError as e:
+            self.close()
             return _failed(e)
 
     def ready(self) -> Outcome | None:
@@ -54,7 +57,13 @@ class Probe:
         except BlockingIOError:
             return None
         except OSError as e:
+            self.close()
             return _failed(e)
+
+    @property
+    def patience(self) -> float:
+        """Seconds until ``late``."""
+        return self.monitor.timeout
 
     def late(self) -> Outcome:
         """What it means that nothing more came."""
@@ -82,13 +91,34 @@ class Probe:
 
 
 class Udp(Probe):
-    """Down when somebody says that nobody is there. The socket stays: what is said after the check's time is over, as
-    about a host that is off, is heard by the next one."""
+    """Down when somebody says that nobody is there. The socket stays: what is said after the check's time is over is
+    heard by the next one. That a host is off is known only when its neighbours have asked for it three times, a second
+    apart; once it was, the next check waits for that."""
+
+    _off = False
+
+    def begin(self) -> Outcome | None:
+        return self._note(super().begin())
+
+    def ready(self) -> Outcome | None:
+        return self._note(super().ready())
+
+    @property
+    def patience(self) -> float:
+        return max(self.monitor.timeout, _ASKED_IN_VAIN_S) if self._off else self.monitor.timeout
+
+    def _note(self, outcome: Outcome | None) -> Outcome | None:
+        if outcome is not None:
+            self._off = outcome.well is False and outcome.text == os.strerror(errno.EHOSTUNREACH)
+        return outcome
 
     def _begin(self) -> Outcome | None:
         s = self.socket
         if s is None:
             s = self._open(socket.SOCK_DGRAM)
+            four = self.family == socket.AF_INET
+            # Without, the kernel keeps to itself what may pass, as that a host is off.
+            s.setsockopt(*((socket.IPPROTO_IP, _IP_RECVERR) if four else (socket.IPPROTO_IPV6, _IPV6_RECVERR)), 1)
             s.connect((self.address, self.port))
         elif code := s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             raise OSError(code, os.strerror(code))
@@ -106,6 +136,7 @@ class Udp(Probe):
         return Outcome(True, "L4OK", "it answered")
 
     def late(self) -> Outcome:
+        self._off = False
         return Outcome(True, "L4OK", "nobody refused it")
 
     def finish(self) -> None:

@@ -118,7 +118,7 @@ class Members(Kind[Member]):
             tree = trees.mark(tree, pool_id=pool_id, pool_itself=True)
         counts = f"{len(added)} new, {len(moved)} changed, {len(gone)} removed"
         sentence = f"Asked to set the members of {_of(pool)}: {counts}."
-        return Change(tree=tree, about=("pool", pool_id), sentence=sentence)
+        return Change(tree=tree, about=("pool", pool_id), sentence=sentence, how="batch")
 
 
 def _as_given(old: Member, wanted: Member, now: datetime) -> Member:

@@ -221,11 +221,11 @@ def pool_is_free(tree: Tree, pool: Pool) -> None:
         raise Conflict(f"Pool {pool.id} is in use by L7 policy {user.id}; delete the policy or redirect it elsewhere.")
 
 
-def listener_takes_policies(listener: L) -> None:
-    """400 or 501 unless a listener of this protocol may have L7 policies."""
+def listener_takes_policies(listener: L, *, own: bool = True) -> None:
+    """400 or 501 unless a listener of this protocol may have L7 policies, with our ``own`` provider or another."""
     if listener is L.PROMETHEUS:
         raise Invalid("Protocol PROMETHEUS listeners cannot have child objects.")
-    if listener not in (L.HTTP, L.TERMINATED_HTTPS):
+    if own and listener not in (L.HTTP, L.TERMINATED_HTTPS):
         raise Unsupported(
             f"Provider 'amphora' does not support a requested option: L7 policies on listeners of protocol {listener}."
         )

@@ -57,6 +57,7 @@ from colonnade.types import (
     OneOf,
     PoolProtocol,
     QuotaLimit,
+    Unique,
     Uuid,
 )
 
@@ -280,6 +281,8 @@ def _annotated(hint: Any, name: str) -> Any:  # noqa: ANN401
                 made += [BeforeValidator(_whole), AfterValidator(functools.partial(_one_of, numbers))]
             case Interval():
                 made += [note, BeforeValidator(_whole)]
+            case Unique():
+                made.append(AfterValidator(_unique))
             case Mark():
                 pass
             case _:
@@ -302,6 +305,10 @@ def _one_of(numbers: tuple[int, ...], value: int) -> int:
     if value not in numbers:
         raise PydanticCustomError("one_of", f"Value should be one of: {', '.join(map(str, numbers))}")
     return value
+
+
+def _unique(values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(values))
 
 
 def _line(value: str) -> str:

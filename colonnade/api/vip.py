@@ -130,7 +130,7 @@ def _ids(texts: tuple[str, ...]) -> tuple[str, ...]:
 def visible(network: Network, who: Caller, subnet_id: str) -> Subnet:
     """The subnet, if the caller may see it. Raises Invalid."""
     subnet = network.subnet(subnet_id)
-    if subnet is None or not _seen(subnet, who):
+    if subnet is None or not seen(subnet, who):
         raise Invalid(f"Subnet {subnet_id} not found.")
     return subnet
 
@@ -145,7 +145,8 @@ def check_subnet(network: Network, who: Caller, subnet_id: str | None) -> None:
         raise Busy(f"The network service does not answer: {e} Please try again.") from e
 
 
-def _seen(subnet: Subnet, who: Caller) -> bool:
+def seen(subnet: Subnet, who: Caller) -> bool:
+    """Whether the caller may use the subnet."""
     return subnet.shared or who.is_admin or subnet.project_id == who.project_id
 
 
@@ -205,10 +206,10 @@ def _additional(network: Network, who: Caller, given: Json) -> tuple[tuple[Subne
 
 def _on_network(maker: _Maker, who: Caller, given: Json) -> Vip:
     network, network_id, address = maker.network, given["vip_network_id"], given.get("vip_address")
-    seen = [s for s in network.subnets(network_id) or () if _seen(s, who)]
+    here = [s for s in network.subnets(network_id) or () if seen(s, who)]
     taken = {s.id for s, _ in maker.more}
-    subnets = [s for s in seen if s.id not in taken or s.id == given.get("vip_subnet_id")]
-    if seen and not subnets:
+    subnets = [s for s in here if s.id not in taken or s.id == given.get("vip_subnet_id")]
+    if here and not subnets:
         raise Invalid(f"Validation failure: All subnets of network {network_id} are for additional VIPs: none is left.")
     if not subnets:
         known = network.subnets(network_id) is not None and who.is_admin

@@ -23,7 +23,7 @@ from colonnade.local.kinds import Kind, change, find, may_change, new_row, share
 from colonnade.local.listing import Collection, normal, same, tests_of_tags
 from colonnade.local.networks import Networks
 from colonnade.local.qos import QosPolicies
-from colonnade.model import Caller
+from colonnade.model import OWN_PROVIDERS, Caller
 from colonnade.store import work
 from colonnade.store.local_tables import local_address, local_floating_ip, local_port
 from colonnade.store.tables import amphora, load_balancer
@@ -131,12 +131,12 @@ class Ports(Kind):
         _check_device(given, caller)
         _policy(conn, caller, given)
         names = ("name", "description", "device_id", "device_owner", "qos_policy_id")
-        if given.keys() & {*names} - {"description"} and (user := _user(conn, item)):
+        if given.keys() & {*names} - {"description"} and (user := _user(conn, item, caller)):
             raise ServicePortInUse(f"Port {item['id']} cannot be changed directly via the port API: {user}.")
         change(conn, local_port, item["id"], now, **{k: given[k] for k in names if k in given})
 
     def delete(self, conn: Connection, caller: Caller, item: Json, now: float) -> None:
-        if user := _user(conn, item):
+        if user := _user(conn, item, caller):
             raise ServicePortInUse(f"Port {item['id']} cannot be deleted directly via the port API: {user}.")
         remove_port(conn, item["id"], now)
 
@@ -189,10 +189,13 @@ def _check_device(given: Json, caller: Caller) -> None:
         raise PolicyNotAuthorized(f"device_owner: '{owner}' is for the services themselves.")
 
 
-def _user(conn: Connection, item: Json) -> str | None:
+def _user(conn: Connection, item: Json, caller: Caller) -> str | None:
     """What the port is for, when a load balancer needs it."""
     lb_id = item["device_id"].removeprefix("lb-") if item["device_owner"] == VIP_OWNER else ""
-    vip = select(load_balancer.c.id).where(or_(load_balancer.c.vip_port_id == item["id"], load_balancer.c.id == lb_id))
+    c = load_balancer.c
+    vip = select(c.id).where(or_(c.vip_port_id == item["id"], c.id == lb_id))
+    if caller.is_admin:  # what a third party's provider has made for its VIP, it may take away
+        vip = vip.where(or_(c.vip_owned.is_(True), c.provider.is_(None), c.provider.in_(OWN_PROVIDERS)))
     if (user := conn.execute(vip.limit(1)).scalar_one_or_none()) is not None:
         return f"it is the VIP of load balancer {user}; delete that instead"
     if item["device_owner"] == AMPHORA_OWNER:

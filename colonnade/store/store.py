@@ -1,11 +1,15 @@
 """One database, as transactions: ``read`` and ``write``. SQLite (WAL), MariaDB/MySQL and PostgreSQL."""
 
+import fcntl
+import os
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import orjson
-from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, make_url
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, exc, make_url
 from sqlalchemy.pool import QueuePool
 
 from colonnade.clock import SystemClock
@@ -19,7 +23,7 @@ _LOCK_S = 10  # how long a statement waits for another transaction's rows
 _FRESH_S = 1.0  # a connection that was used so short a time ago is not asked whether it still lives
 _POOL = 16
 _TRIES = 5
-_DEADLOCK = 1213, "40P01"  # MariaDB's and PostgreSQL's words for "ended in favour of another"
+_DEADLOCK = {1213, "40P01"}  # MariaDB's and PostgreSQL's words for "ended in favour of another"
 
 
 class Store:
@@ -27,12 +31,17 @@ class Store:
 
     def __init__(self, url: str) -> None:
         parsed = make_url(url)
+        self._turn: AbstractContextManager[object] = nullcontext()
         if parsed.get_backend_name() == "sqlite":
             self.engine = self.reader = _sqlite(parsed)
+            if parsed.database:
+                self._turn = _Turn(parsed.database)
         else:
             # Writers lock what they look at; only readers need one view of several statements. Each kind of
             # connection says so once, when it is made: to say it in every transaction costs two round trips.
-            self.engine, self.reader = _server(parsed, "READ COMMITTED"), _server(parsed, "REPEATABLE READ")
+            lost = _Lost()
+            self.engine = _server(parsed, "READ COMMITTED", lost)
+            self.reader = _server(parsed, "REPEATABLE READ", lost)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -47,7 +56,7 @@ class Store:
 
         On SQLite it takes the write lock at its start, so a read inside it cannot go stale before the write.
         """
-        with self.engine.connect().execution_options(colonnade_write=True) as conn, conn.begin():
+        with self._turn, self.engine.connect().execution_options(colonnade_write=True) as conn, conn.begin():
             yield conn
 
     def written(self, do: Callable[[Connection], T]) -> T:
@@ -68,10 +77,31 @@ class Store:
         self.reader.dispose()
 
 
+class _Turn:
+    """Writers of one SQLite file, of all processes, one after the other. SQLite's own lock would do, but who finds it
+    taken sleeps up to 100 ms before the next look, while others take it; this one wakes who waits."""
+
+    def __init__(self, database: str) -> None:
+        self._ours = threading.Lock()
+        self._path = f"{database}-turn"
+        self._file: int | None = None
+
+    def __enter__(self) -> None:
+        self._ours.acquire()
+        with suppress(OSError):  # a full disk, a directory that is gone: SQLite will say so
+            if self._file is None:
+                self._file = os.open(self._path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+        self._ours.release()
+
+
 def deadlocked(e: exc.OperationalError) -> bool:
     """Whether the database rolled this transaction back so that another could go on."""
-    said = getattr(e.orig, "sqlstate", None) or (e.orig.args[0] if e.orig and e.orig.args else None)
-    return said in _DEADLOCK
+    return not _DEADLOCK.isdisjoint((getattr(e.orig, "sqlstate", None), *(e.orig.args[:1] if e.orig else ())))
 
 
 def _sqlite(url: URL) -> Engine:
@@ -95,7 +125,14 @@ def _sqlite(url: URL) -> Engine:
     return engine
 
 
-def _server(url: URL, isolation_level: Any) -> Engine:  # noqa: ANN401 - a Literal of SQLAlchemy's, not exported
+@dataclass
+class _Lost:
+    """When a connection to the server broke last: all that are older are suspicious."""
+
+    at: float = float("-inf")
+
+
+def _server(url: URL, isolation_level: Any, lost: _Lost) -> Engine:  # noqa: ANN401 - a Literal that is not exported
     engine = create_engine(
         url, pool_size=_POOL, isolation_level=isolation_level, json_deserializer=orjson.loads,
         pool_reset_on_return=None,  # read() and write() have ended every transaction
@@ -110,12 +147,18 @@ def _server(url: URL, isolation_level: Any) -> Engine:  # noqa: ANN401 - a Liter
     @event.listens_for(engine, "checkout")
     def _alive(connection: Any, record: Any, _proxy: Any) -> None:  # noqa: ANN401 - as above
         now = clock.monotonic()
-        if now - record.info.get("used_at", now) < _FRESH_S:
+        used_at = record.info.get("used_at", now)
+        if used_at > max(lost.at, now - _FRESH_S):
             return
         try:
             engine.dialect.do_ping(connection)
         except engine.dialect.loaded_dbapi.Error as e:
             raise exc.InvalidatePoolError from e  # the pool makes new connections in place of all it has
+
+    @event.listens_for(engine, "handle_error")
+    def _note(context: ExceptionContext) -> None:
+        if context.is_disconnect:
+            lost.at = clock.monotonic()
 
     return engine
 
