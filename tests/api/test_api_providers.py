@@ -14,7 +14,7 @@ from octavia_lib.api.drivers import data_models
 from octavia_lib.api.drivers.data_models import Unset
 from sqlalchemy import insert, select, update
 
-from colonnade.settings import DriverAgent
+from colonnade.settings import DriverAgent, Settings, WrongSetting, load
 from colonnade.store import handover, tables, work
 from tests import pki
 
@@ -94,6 +94,25 @@ def test_providers_are_those_that_are_enabled(service: Service) -> None:
     assert [p["name"] for p in listed] == ["amphora", "octavia", "mute", "bare", "unloadable", "absent"]
     assert listed[2]["description"] == "of the tests"
     assert service.get("providers?name=mute&fields=name") == {"providers": [{"name": "mute"}]}
+
+
+@pytest.mark.parametrize("line", [
+    "enabled_provider_drivers = amphora: ours,nameless", "enabled_provider_drivers = a name: x,amphora: y",
+    "default_provider_driver = ovn", "enabled_provider_drivers = ovn: theirs",
+])  # fmt: skip
+def test_settings_that_make_no_sense_stop_a_program(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "colonnade.conf"
+    file.write_text(f"[api_settings]\n{line}\n")
+    with pytest.raises(WrongSetting, match="provider_driver"):
+        load([str(file)])
+
+
+def test_settings_are_read_as_octavia_reads_them(tmp_path: Path) -> None:
+    file = tmp_path / "colonnade.conf"
+    file.write_text("[api_settings]\nenabled_provider_drivers = amphora: The old: one.,ovn:\n")
+    assert load([str(file)]).providers == {"amphora": "The old: one.", "ovn": ""}
+    assert load([str(file)]).reports
+    assert not Settings().reports
 
 
 def test_one_that_is_not_enabled_is_refused(service: Service) -> None:
@@ -376,6 +395,7 @@ def test_certificates_reach_the_driver_with_their_keys(service: Service, calls: 
 # --- what comes of it ------------------------------------------------------------------------------------------------
 
 RAISED = [
+    ("SystemExit", 500, "Provider 'mute' reports error: SystemExit('of the whole program')"),
     ("DriverError", 500, "Provider 'mute' reports error: said to users"),
     ("NotImplementedError", 501, "Provider 'mute' does not support a requested action: said to users"),
     ("UnsupportedOptionError", 501, "Provider 'mute' does not support a requested option: said to users"),
