@@ -157,7 +157,7 @@ class _Call:
             if not self._over:
                 self._over, self._error = True, lost if self._begun else unready
 
-    def _end(self, value: Any, error: Exception | None) -> None:  # noqa: ANN401 - what drivers give
+    def _end(self, value: Any, error: ApiError | None) -> None:  # noqa: ANN401 - what drivers give
         with self._lock:
             if not self._over:
                 self._over, self._value, self._error = True, value, error

@@ -40,7 +40,7 @@ def test_it_serves_beside_our_own(provided: Standalone) -> None:
     theirs = provided.openstack(*words.split())
     api.until_active(ours["id"])
     api.until_active(theirs)
-    assert {a["loadbalancer_id"] for a in api.get("octavia/amphorae")} == {ours["id"]}
+    assert {a["loadbalancer_id"] for a in api.get("/load-balancer/v2/octavia/amphorae")} == {ours["id"]}
     sockets = list((provided.state / "run" / "providers").glob("*.sock"))
     assert len(sockets) == 3
     assert all(os.stat(s).st_uid == os.stat(provided.state / "db").st_uid for s in sockets)
