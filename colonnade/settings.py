@@ -52,7 +52,8 @@ class ApiSettings:
 
     bind_host: str = _option("127.0.0.1", "Address the API listens on.")
     bind_port: int = _option(9876, "TCP port the API listens on.", min=1, max=65535)
-    threads: int = _option(8, "Threads that answer requests.", min=1, max=256)
+    processes: int = _option(1, "Processes that answer requests; each takes some 80 MB.", min=1, max=64)
+    threads: int = _option(8, "Threads of each process that answer requests.", min=1, max=256)
     auth_strategy: str = _option(
         "builtin",
         "builtin: tokens of the built-in identity. noauth: also take requests without a token, as admin, on loopback "
@@ -64,7 +65,11 @@ class ApiSettings:
     api_base_uri: str = _option("", "Base of links in replies; empty: from the request.")
     max_request_body_size: int = _option(1048576, "Bytes of a request body that are accepted.", min=1024)
     allow_ping_health_monitors: bool = _option(True, "Whether PING health monitors may be created.")
+    udp_connect_min_interval_health_monitor: int = _option(
+        3, "Least delay of UDP-CONNECT health monitors, in seconds; negative: any."
+    )
     allow_tls_terminated_listeners: bool = _option(True, "Whether TERMINATED_HTTPS listeners may be created.")
+    allow_prometheus_listeners: bool = _option(True, "Whether PROMETHEUS listeners may be created.")
     default_listener_ciphers: str = _option(_CIPHERS, "What TLS listeners offer where they name no ciphers.")
     default_pool_ciphers: str = _option(_CIPHERS, "What pools with TLS offer where they name no ciphers.")
     tls_cipher_prohibit_list: tuple[str, ...] = _option((), "Ciphers that may not be named.")
@@ -191,6 +196,13 @@ class DriverAgent:
 class Networking:
     """[networking]"""
 
+    allow_vip_network_id: bool = _option(True, "Whether users may name the VIP's network.")
+    allow_vip_subnet_id: bool = _option(True, "Whether users may name the VIP's subnet.")
+    allow_vip_port_id: bool = _option(True, "Whether users may bring the VIP's port.")
+    valid_vip_networks: tuple[str, ...] = _option(
+        (), "IDs of the networks that VIPs may be on, where the availability zone names none; empty: any."
+    )
+    denylist_vip_networks: tuple[str, ...] = _option((), "IDs of networks that no VIP may be on.")
     reserved_ips: tuple[str, ...] = _option(("169.254.169.254",), "Addresses that no member may have.")
 
 
@@ -235,6 +247,30 @@ class HaproxyAmphora:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Drivers:
+    """[drivers] What the control plane works with."""
+
+    compute: str = _option(
+        "agent",
+        "Where amphorae are. agent: namespaces that this machine's agent makes. noop: nowhere; whatever flavors and "
+        "zones name exists.",
+        choices=["agent", "noop"],
+    )
+    network: str = _option(
+        "local",
+        "Networks of VIPs and members. local: those of the small cloud. noop: none; whatever id is given exists, and "
+        "VIPs get made-up addresses of 240.0.0.0/4.",
+        choices=["local", "noop"],
+    )
+    amphora: str = _option(
+        "agent",
+        "Who makes amphorae be as wanted. agent: this machine's agent. noop: nobody; all that is wanted counts as "
+        "done. With compute and amphora both noop no agent runs.",
+        choices=["agent", "noop"],
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Agent:
     """[agent] (a stand-alone host's; all paths follow from state_path)"""
 
@@ -268,6 +304,7 @@ class Settings:
     networking: Networking = field(default_factory=Networking)
     quotas: Quotas = field(default_factory=Quotas)
     haproxy_amphora: HaproxyAmphora = field(default_factory=HaproxyAmphora)
+    drivers: Drivers = field(default_factory=Drivers)
     agent: Agent = field(default_factory=Agent)
     local: Local = field(default_factory=Local)
     files: tuple[str, ...] = field(default=(), compare=False)  # where from, for libraries with options of their own

@@ -48,9 +48,10 @@ _TREES = ("/v2/lbaas", "/v2.0/lbaas", "/v2", "/v2.0")
 
 
 def make_wsgi(
-    *, settings: Settings, store: Store, network: Network, doorbell: Doorbell, clock: Clock
-) -> "WSGIApplication":
-    """Everything one port serves."""
+    *, settings: Settings, store: Store, network: Network, doorbell: Doorbell, clock: Clock,
+    supplies: Supplies | None = None,
+) -> "WSGIApplication":  # fmt: skip
+    """Everything one port serves. ``supplies`` None: what a stand-alone host has."""
     from colonnade.local import app as local  # only where the small cloud is served
     from colonnade.local import host_routes
     from colonnade.local.compute import Host
@@ -65,7 +66,7 @@ def make_wsgi(
     }  # fmt: skip
     apps: dict[str, WSGIApplication] = dict(local.make_apps(**parts, reached=host_routes.reader(settings.agent.slot)))
     secrets = LocalSecrets(store=store, seal=Seal(settings.state / "secrets"), clock=clock)
-    root = make_lb_app(**parts, supplies=Host(), secrets=secrets)
+    root = make_lb_app(**parts, supplies=supplies or Host(), secrets=secrets)
     return Prefixes({**apps, "/load-balancer": root}, root)
 
 

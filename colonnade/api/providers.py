@@ -39,6 +39,7 @@ class Wish:
     compute_flavor: str | None = None
     compute_zone: str | None = None
     vip_networks: tuple[str, ...] = ()  # empty: any
+    vnic_type: str = "normal"
 
 
 def wish(provider: str | None, flavor_data: str, zone_data: str) -> Wish:
@@ -53,6 +54,7 @@ def wish(provider: str | None, flavor_data: str, zone_data: str) -> Wish:
         topology=flavor.get("loadbalancer_topology", "SINGLE"),
         compute_flavor=flavor.get("compute_flavor"),
         compute_zone=zone.get("compute_zone"),
+        vnic_type="direct" if flavor.get("sriov_vip") else "normal",
         vip_networks=tuple(n.lower() for n in zone.get("valid_vip_networks", ())),
     )
 

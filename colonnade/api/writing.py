@@ -50,7 +50,8 @@ def change(api: Api, lb_id: str, decide: Callable[[Tree], Change], *, delete: bo
     """Change a load balancer's tree by what ``decide`` makes of it; it sees the tree that nobody else can change
     now. Raises NotFound and Conflict, and whatever ``decide`` raises; then nothing has happened."""
     now = api.clock.now()
-    with api.store.write() as conn:
+
+    def write(conn: Connection) -> tuple[Tree, Change, Handover | None]:
         work.touch(conn, lb_id, now, delete=delete)
         before = rows.tree(conn, lb_id)
         if before is None:
@@ -63,7 +64,10 @@ def change(api: Api, lb_id: str, decide: Callable[[Tree], Change], *, delete: bo
             asked, lease = decide(before), None
             room.check(before, asked.tree)
             _save(api, conn, before, asked, now)
-    return _announced(api, asked) if not before.load_balancer.foreign else _handed(api, before, asked, lease)
+        return before, asked, lease
+
+    before, asked, lease = api.store.written(write)
+    return _handed(api, before, asked, lease) if before.load_balancer.foreign else _announced(api, asked)
 
 
 def _change_foreign(
@@ -150,8 +154,9 @@ def forsake(api: Api, lb_id: str, decide: Callable[[Tree], Change]) -> None:
 def create(api: Api, lb_id: str, decide: Callable[[Connection], Change]) -> Tree:
     """A new load balancer, with all that comes with it."""
     now = api.clock.now()
-    with api.store.write() as conn:
-        work.touch(conn, lb_id, now)
+
+    def write(conn: Connection) -> tuple[Change, Handover | None]:
+        work.begin(conn, lb_id, now)
         asked = decide(conn)
         lease, foreign = None, asked.tree.load_balancer.foreign
         if not foreign:
@@ -159,7 +164,10 @@ def create(api: Api, lb_id: str, decide: Callable[[Connection], Change]) -> Tree
         _save(api, conn, None, asked, now)
         if foreign:
             lease = handover.begin(conn, lb_id, api.me, now, _lease_s(api))
-    return _handed(api, None, asked, lease) if foreign else _announced(api, asked)
+        return asked, lease
+
+    asked, lease = api.store.written(write)
+    return _handed(api, None, asked, lease) if asked.tree.load_balancer.foreign else _announced(api, asked)
 
 
 def _announced(api: Api, asked: Change) -> Tree:
@@ -222,7 +230,4 @@ def new_fields(api: Api, lb: LoadBalancer | None, given: Json) -> Json:
     fixed: Json = {"id": new_id(), "created_at": utc(api.clock.now())}
     if lb is not None:
         fixed |= {"project_id": lb.project_id, "loadbalancer_id": lb.id}
-    found = {**fixed, **{k: v for k, v in given.items() if v is not None}}
-    if "tags" in found:
-        found["tags"] = tuple(dict.fromkeys(found["tags"]))
-    return found
+    return {**fixed, **{k: v for k, v in given.items() if v is not None}}

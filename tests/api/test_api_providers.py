@@ -508,6 +508,21 @@ def test_a_vip_that_the_provider_makes_is_the_providers(
         assert conn.execute(select(tables.load_balancer.c.vip_owned)).scalar() is False
 
 
+def test_additional_vips_are_asked_for_and_taken(service: Service, calls: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = service.cloud.add_subnet("fd00::/64", service.subnet.network_id, "alice-project")
+    more = [{"subnet_id": other.id}]
+    lb = service.load_balancer(provider="mute", additional_vips=more)
+    (_, vip), (_, (given,)) = calls()
+    assert vip[3] == [{"network_id": service.subnet.network_id, "subnet_id": other.id}]
+    (shown,) = lb["additional_vips"]
+    assert given.additional_vips == [{**shown, "network_id": service.subnet.network_id}]
+    monkeypatch.setenv("EXAMPLE_VIP", "own")
+    lb = service.load_balancer(provider="mute", additional_vips=[{**more[0], "ip_address": "fd00::7"}])
+    assert lb["additional_vips"] == [{"subnet_id": other.id, "ip_address": "fd00::7", "port_id": lb["id"]}]
+    lb = {"vip_subnet_id": service.subnet.id, "provider": "mute", "additional_vips": more}
+    service.post("loadbalancers", {"loadbalancer": lb}, expect=500)  # the driver gave it no address
+
+
 def test_a_vip_port_of_ones_own_is_told(service: Service, calls: Any) -> None:
     port = service.cloud.ensure_vip("somebody", "alice-project", service.subnet, None)
     service.cloud.ports[port.id] = dataclasses.replace(port, name="mine", device_id="", device_owner="")
