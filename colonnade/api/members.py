@@ -69,7 +69,8 @@ class Members(Kind[Member]):
             operating_status=OperatingStatus.OFFLINE if watched else OperatingStatus.NO_MONITOR,
         )
         self._check_addresses(member)
-        rules.member_has_way(member.address, pool.protocol, (lb.vip_address,) if lb.vip_address else ())
+        if not lb.foreign:
+            rules.member_has_way(member.address, pool.protocol, (lb.vip_address,) if lb.vip_address else ())
         return member
 
     def _check_addresses(self, member: Member) -> None:

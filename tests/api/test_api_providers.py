@@ -6,7 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from lb_service import Service
@@ -14,6 +14,7 @@ from octavia_lib.api.drivers import data_models
 from octavia_lib.api.drivers.data_models import Unset
 from sqlalchemy import insert, select, update
 
+from colonnade.local import security
 from colonnade.settings import DriverAgent, Settings, WrongSetting, load
 from colonnade.store import handover, tables, work
 from tests import pki
@@ -45,6 +46,14 @@ def calls(service: Service) -> Any:
         return found
 
     return since
+
+
+class LoadBalancerRow(NamedTuple):
+    """What local.security finds of a load balancer."""
+
+    id: str
+    project_id: str
+    provider: str
 
 
 def reported(service: Service) -> None:
@@ -228,6 +237,12 @@ def test_the_loop_never_hears_of_it(service: Service) -> None:
     with service.store.read() as conn:
         assert work.due(conn, service.clock.now() + 1e9, 100) == []
     assert (ledger(service, lb["id"]).owner, ledger(service, lb["id"]).due_at) == (None, None)
+    before = ledger(service, lb["id"])
+    with service.store.write() as conn:  # as those do who see that something in the world has changed
+        work.disturb(conn, lb["id"], service.clock.now())
+        assert not work.nudge(conn, lb["id"], service.clock.now())
+        security.tell(conn, [LoadBalancerRow(lb["id"], "alice-project", "mute")], service.clock.now(), "s")
+    assert ledger(service, lb["id"]) == before
 
 
 def test_each_write_calls_its_method(service: Service, calls: Any) -> None:
