@@ -96,7 +96,7 @@ class ApiSettings:
         ),
         "Providers that load balancers may have, name: description. amphora and octavia are built in; another one is "
         "looked up among the installed packages (docs/providers.md).",
-        item_type=types.String(regex=r"[^\s:,]{1,64}\s*:[^:].*"),
+        item_type=types.String(regex=r"^[^\s:,]{1,64}\s*:.*$"),
     )
     default_provider_driver: str = _option("amphora", "Provider of load balancers that name none.")
     token_lifetime_s: int = _option(86400, "Seconds a token of the built-in identity is good for.", min=60)

@@ -75,7 +75,8 @@ class Members(Kind[Member]):
             operating_status=OperatingStatus.OFFLINE if watched else OperatingStatus.NO_MONITOR,
         )
         self._check_addresses(member)
-        rules.member_has_way(member.address, pool.protocol, bundle.vips(lb))
+        if not lb.foreign:
+            rules.member_has_way(member.address, pool.protocol, bundle.vips(lb))
         return member
 
     def _check_addresses(self, member: Member) -> None:
