@@ -43,7 +43,11 @@ class Default:
 class Database:
     """[database]"""
 
-    connection: str = _option("", "SQLAlchemy URL; empty: SQLite in the state directory.")
+    connection: str = _option(
+        "",
+        "mysql+pymysql://user:password@host/database (MariaDB, MySQL) or postgresql+psycopg://user:password@host/"
+        "database; the user may make tables there. Empty: SQLite in the state directory.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,7 +56,7 @@ class ApiSettings:
 
     bind_host: str = _option("127.0.0.1", "Address the API listens on.")
     bind_port: int = _option(9876, "TCP port the API listens on.", min=1, max=65535)
-    processes: int = _option(1, "Processes that answer requests; each takes some 80 MB.", min=1, max=64)
+    processes: int = _option(1, "Processes that answer requests; each takes some 60 MB.", min=1, max=64)
     threads: int = _option(8, "Threads of each process that answer requests.", min=1, max=256)
     auth_strategy: str = _option(
         "builtin",
