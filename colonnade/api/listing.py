@@ -1,5 +1,6 @@
 """The arguments of lists: filters, tags, sorting, paging, fields; and the links to the pages around."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ _CONTROL_ARGS = frozenset({"limit", "marker", "page_reverse", "sort", "sort_key"
 _TAG_ARGS = frozenset({"tags", "tags-any", "not-tags", "not-tags-any"})
 _ALSO_CALLED = {"load_balancer_id": "loadbalancer_id"}  # as openstacksdk calls it
 _MOST_TAGS = 100  # in one argument; each is a condition, and databases take only so many
+_NUMBER = re.compile(r"[+-]?[0-9]{1,4000}")
 _WRONG = "One or more arguments are either duplicate or invalid"
 
 
@@ -102,10 +104,9 @@ def limit_of(text: str | None, most: int) -> int | None:
         return most
     if text in ("infinite", "None"):
         return None
-    try:
-        limit = int(text)
-    except ValueError as e:
-        raise falcon.HTTPBadRequest(description=f"Limit must be an integer or 'infinite', not {text[:64]!r}") from e
+    if _NUMBER.fullmatch(text) is None:
+        raise falcon.HTTPBadRequest(description=f"Limit must be an integer or 'infinite', not {text[:64]!r}")
+    limit = int(text)
     return min(limit, most) if limit > 0 else None
 
 

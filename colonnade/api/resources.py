@@ -69,8 +69,6 @@ class Kind(ABC, Generic[R]):
             elif name != "tags":
                 f = fields[name]
                 found[name] = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
-        if "tags" in found:
-            found["tags"] = tuple(dict.fromkeys(found["tags"]))
         return found
 
     def document(self, tree: Tree, object_id: str) -> Json:

@@ -75,6 +75,8 @@ def understand(req: falcon.Request, collection: Collection, url: str) -> Query:
             raise Invalid(f"'{name}' has a value with a NUL in it.")
         if name not in collection.keys and name not in collection.tests:
             raise Invalid(f"'{name}' is not a filter of {collection.plural}.")
+    if "id" not in collection.keys and ("limit" in given or "marker" in given):
+        raise Invalid(f"{collection.plural} have no ids to page by: the list comes whole.")
     return Query(
         filters=filters,
         fields=[f for value in given.get("fields", []) for f in value.split(",") if f],
