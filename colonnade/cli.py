@@ -99,7 +99,7 @@ def _api(args: argparse.Namespace) -> int:
     doorbell = SocketDoorbell(settings.state / "run" / "doorbell", listen=False)
     network = LocalNetwork(store, clock)
     app = make_wsgi(settings=settings, store=store, network=network, doorbell=doorbell, clock=clock)
-    serve.serve(app, settings.api_settings)
+    serve.serve(app, settings)
     return 0
 
 
