@@ -14,22 +14,27 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Api:
-    """One kept connection to the API with a token of the admin user."""
+    """One kept connection to the API, with a token of the admin user unless told."""
 
-    def __init__(self, port: int, state: Path) -> None:
+    def __init__(self, port: int, state: Path, *, token: bool = True) -> None:
         self.port, self.state = port, state
         self._http = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        self._token = self._authenticate()
+        self._headers = {"Content-Type": "application/json"}
+        if token:
+            self._headers["X-Auth-Token"] = self._authenticate()
 
     def call(self, method: str, path: str, body: Any = None, expect: tuple[int, ...] = (200, 201, 202, 204)) -> Any:
         """The reply's body. Raises RuntimeError when the status is not an expected one."""
-        headers = {"X-Auth-Token": self._token, "Content-Type": "application/json"}
-        self._http.request(method, path, None if body is None else json.dumps(body), headers)
+        self._http.request(method, path, None if body is None else json.dumps(body), self._headers)
         reply = self._http.getresponse()
         text = reply.read()
         if reply.status not in expect:
             raise RuntimeError(f"{method} {path}: {reply.status} {text[:400]!r}")
         return json.loads(text) if text and reply.status != 404 else None
+
+    def close(self) -> None:
+        """The next call connects anew: the server ends connections that were idle for a minute."""
+        self._http.close()
 
     def lb(self, path: str) -> str:
         """A path below the load-balancing API."""
@@ -100,6 +105,17 @@ def cpu_ms(root: int) -> float:
     """CPU that the process tree has used so far, in ms; that of ended children counts with their parents."""
     stats = [s for s in map(_stat, tree(root)) if s]
     return sum(int(t) for s in stats for t in s[11:15]) * 1000 / _TICKS
+
+
+def cpu_by_program(up: int, database: int | None) -> dict[str, float]:
+    """CPU ms so far of an installation's processes, by program, and of its database server as "db"."""
+    found: dict[str, float] = {} if database is None else {"db": cpu_ms(database)}
+    for pid in tree(up):
+        words = name_of(pid).split()
+        program = words[words.index("colonnade") + 1] if "colonnade" in words else "other"
+        stat = _stat(pid) or ["0"] * 15
+        found[program] = found.get(program, 0.0) + sum(int(t) for t in stat[11:13]) * 1000 / _TICKS
+    return found
 
 
 @contextmanager

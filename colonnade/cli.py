@@ -12,9 +12,6 @@ from collections.abc import Callable
 if typing.TYPE_CHECKING:
     import threading
 
-    from sqlalchemy import Connection
-
-    from colonnade import wire
     from colonnade.settings import Settings
 
 CONFIG = "COLONNADE_CONFIG"  # environment: configuration files, colon-separated, where --config-file is not given
@@ -62,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     add("worker", _worker, "bring load balancers to what is wished for them")
     add("health-manager", _health_manager, "take heartbeats; derive operating statuses and statistics")
     add("housekeeping", _housekeeping, "purge, and sweep for what nobody owns")
+    add("driver-agent", _driver_agent, "take what third parties' providers report, and run their agents")
     agent = add("agent", _agent, "make and configure the amphorae of this host (root)")
     for option in ("state", "tag", "slot", "group", "haproxy"):
         agent.add_argument(f"--{option}", help="instead of the setting")
@@ -91,14 +89,15 @@ def _api(args: argparse.Namespace) -> int:
     from colonnade import serve
     from colonnade.api.app import make_wsgi
     from colonnade.clock import SystemClock
-    from colonnade.drivers.doorbell import SocketDoorbell
-    from colonnade.local.network import LocalNetwork
     from colonnade.store.store import Store
+    from colonnade.wiring import Wiring
 
     clock, store = SystemClock(), Store(settings.database_url)
-    doorbell = SocketDoorbell(settings.state / "run" / "doorbell", listen=False)
-    network = LocalNetwork(store, clock)
-    app = make_wsgi(settings=settings, store=store, network=network, doorbell=doorbell, clock=clock)
+    drivers = Wiring(settings, store, clock)
+    app = make_wsgi(
+        settings=settings, store=store, clock=clock, network=drivers.network(), supplies=drivers.supplies(),
+        doorbell=drivers.doorbell(listen=False),
+    )  # fmt: skip
     serve.serve(app, settings)
     return 0
 
@@ -106,20 +105,16 @@ def _api(args: argparse.Namespace) -> int:
 def _worker(args: argparse.Namespace) -> int:
     settings = _begin(args)
     from colonnade.clock import SystemClock
-    from colonnade.drivers.agent import HostAgent
-    from colonnade.drivers.doorbell import SocketDoorbell
-    from colonnade.local.network import LocalNetwork
-    from colonnade.local.vault import LocalSecrets, Seal
     from colonnade.store.store import Store
+    from colonnade.wiring import Wiring
     from colonnade.worker.loop import Worker
 
-    clock, store, agent = SystemClock(), Store(settings.database_url), HostAgent(settings.agent_url)
-    doorbell = SocketDoorbell(settings.state / "run" / "doorbell", listen=True)
-    network = LocalNetwork(store, clock)
+    clock, store = SystemClock(), Store(settings.database_url)
+    drivers = Wiring(settings, store, clock)
     worker = Worker(
-        settings=settings, store=store, network=network, compute=agent, link=agent, doorbell=doorbell, clock=clock,
-        fabric=_Fabric(agent.put_fabric),
-        secrets=LocalSecrets(store=store, seal=Seal(settings.state / "secrets"), clock=clock),
+        settings=settings, store=store, clock=clock, network=drivers.network(), compute=drivers.compute(),
+        link=drivers.link(), doorbell=drivers.doorbell(listen=True), fabric=drivers.fabric(),
+        secrets=drivers.secrets(),
     )  # fmt: skip
     worker.run(_stop_signal())
     return 0
@@ -128,36 +123,47 @@ def _worker(args: argparse.Namespace) -> int:
 def _health_manager(args: argparse.Namespace) -> int:
     settings = _begin(args)
     from colonnade.clock import SystemClock
-    from colonnade.drivers.doorbell import SocketDoorbell
     from colonnade.health_manager.receive import HealthManager
     from colonnade.store.store import Store
+    from colonnade.wiring import Wiring
 
-    doorbell = SocketDoorbell(settings.state / "run" / "doorbell", listen=False)
-    manager = HealthManager(
-        settings=settings, store=Store(settings.database_url), doorbell=doorbell, clock=SystemClock()
-    )
-    manager.run(_stop_signal())
+    clock, store = SystemClock(), Store(settings.database_url)
+    doorbell = Wiring(settings, store, clock).doorbell(listen=False)
+    HealthManager(settings=settings, store=store, doorbell=doorbell, clock=clock).run(_stop_signal())
     return 0
 
 
 def _housekeeping(args: argparse.Namespace) -> int:
     settings = _begin(args)
     from colonnade.clock import SystemClock
-    from colonnade.drivers.agent import HostAgent
-    from colonnade.drivers.doorbell import SocketDoorbell
     from colonnade.housekeeping.keep import HouseKeeper
+    from colonnade.store.store import Store
+    from colonnade.wiring import Wiring
+
+    clock, store = SystemClock(), Store(settings.database_url)
+    drivers = Wiring(settings, store, clock)
+    keeper = HouseKeeper(
+        settings=settings, store=store, clock=clock, network=drivers.network(), compute=drivers.compute(),
+        doorbell=drivers.doorbell(listen=False), secrets=drivers.secrets(),
+    )  # fmt: skip
+    keeper.run(_stop_signal())
+    return 0
+
+
+def _driver_agent(args: argparse.Namespace) -> int:
+    settings = _begin(args)
+    from colonnade.clock import SystemClock
+    from colonnade.driver_agent.run import DriverAgent
     from colonnade.local.network import LocalNetwork
     from colonnade.local.vault import LocalSecrets, Seal
     from colonnade.store.store import Store
 
     clock, store = SystemClock(), Store(settings.database_url)
-    doorbell = SocketDoorbell(settings.state / "run" / "doorbell", listen=False)
-    keeper = HouseKeeper(
-        settings=settings, store=store, network=LocalNetwork(store, clock), compute=HostAgent(settings.agent_url),
-        doorbell=doorbell, clock=clock,
+    agent = DriverAgent(
+        settings=settings, store=store, network=LocalNetwork(store, clock), clock=clock,
         secrets=LocalSecrets(store=store, seal=Seal(settings.state / "secrets"), clock=clock),
     )  # fmt: skip
-    keeper.run(_stop_signal())
+    agent.run(_stop_signal())
     return 0
 
 
@@ -237,12 +243,13 @@ def _prepare(args: argparse.Namespace) -> int:
 
 
 def _facts(args: argparse.Namespace) -> int:
-    from colonnade import supervisor
+    from colonnade import supervisor, wiring
 
     s = _settings(args)
     facts = supervisor.Facts(
         state=s.default.state_path, host=s.api_settings.bind_host, port=s.api_settings.bind_port, tag=s.agent.tag,
         slot=s.agent.slot, group=s.agent.control_group, haproxy=s.haproxy_amphora.haproxy_cmd,
+        agent=wiring.uses_agent(s), apis=s.api_settings.processes, providers=s.reports,
     )  # fmt: skip
     print(supervisor.facts_json(facts))
     return 0
@@ -276,19 +283,6 @@ def _policy(args: argparse.Namespace) -> int:
 
 
 # --- shared ----------------------------------------------------------------------------------------------------------
-
-
-class _Fabric:
-    """The host's networks for the worker: the small cloud says what they should be, the agent makes them."""
-
-    def __init__(self, put: "Callable[[wire.Fabric], str]") -> None:
-        self.push = put
-
-    def desired(self, conn: "Connection") -> "wire.Fabric":
-        """What they should be, from the database."""
-        from colonnade.local.network import fabric
-
-        return fabric(conn)
 
 
 def _settings(args: argparse.Namespace) -> "Settings":

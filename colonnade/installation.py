@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from colonnade import settings, supervisor
+from colonnade import settings, supervisor, wiring
 
 _SLOTS = Path("/var/lib/colonnade/slots")
 _READY_S = 60.0
@@ -107,7 +107,9 @@ def _start(state: Path, args: argparse.Namespace) -> None:
     _check_reachable(state)
     _check_port(args.port)
     if args.config:
-        settings.load([str(args.config)])  # a wrong one is refused before anything is written
+        own = settings.load([str(args.config)])  # a wrong one is refused before anything is written
+        if args.demo and not wiring.uses_agent(own):
+            raise Refused("--demo needs the agent, which [drivers] compute and amphora = noop leave out: drop either.")
     (state / "etc").mkdir(parents=True, exist_ok=True)
     with _registry():
         place = _kept(state) or _choose(state, args.config)

@@ -3,24 +3,23 @@
 import dataclasses
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Literal
 
 from sqlalchemy import func, or_, select
 from sqlalchemy.exc import OperationalError
 
-from colonnade import supervisor
+from colonnade import supervisor, wiring
 from colonnade.clock import SystemClock
 from colonnade.settings import Settings, sections
 from colonnade.store import tables
 from colonnade.store.store import Store
 
-_PROGRAMS = ("keeper", "up", "agent", "api", "worker", "health-manager", "housekeeping")
+_PROGRAMS = ("worker", "health-manager", "housekeeping")
 
 
 def status(settings: Settings) -> int:
     """Print programs, work and objects by status; answers 1 when a program is not running."""
-    lines, missing = _programs(settings.state / "run")
+    lines, missing = _programs(settings)
     try:
         lines += _work(settings)
     except OperationalError as e:
@@ -30,8 +29,13 @@ def status(settings: Settings) -> int:
     return int(missing)
 
 
-def _programs(run_dir: Path) -> tuple[list[str], bool]:
-    running = {name: supervisor.running(run_dir / f"{name}.pid") for name in _PROGRAMS}
+def _programs(settings: Settings) -> tuple[list[str], bool]:
+    run_dir = settings.state / "run"
+    apis = ("api", *(f"api-{n}" for n in range(2, settings.api_settings.processes + 1)))
+    agent = ("agent",) if wiring.uses_agent(settings) else ()
+    reports = ("driver-agent",) if settings.reports else ()
+    names = ("keeper", "up", *agent, *apis, *_PROGRAMS, *reports)
+    running = {name: supervisor.running(run_dir / f"{name}.pid") for name in names}
     lines = [f"{name:<17} {f'running, process {pid}' if pid else 'NOT RUNNING'}" for name, pid in running.items()]
     return lines, not all(running.values())
 

@@ -13,6 +13,7 @@ from typing import Any
 from oslo_config import cfg, types
 
 from colonnade import loopback
+from colonnade.model import OWN_PROVIDERS
 
 
 def _option(default: Any, help: str, **limits: Any) -> Any:  # noqa: ANN401 - the default's type is the field's
@@ -51,7 +52,8 @@ class ApiSettings:
 
     bind_host: str = _option("127.0.0.1", "Address the API listens on.")
     bind_port: int = _option(9876, "TCP port the API listens on.", min=1, max=65535)
-    threads: int = _option(8, "Threads that answer requests.", min=1, max=256)
+    processes: int = _option(1, "Processes that answer requests; each takes some 80 MB.", min=1, max=64)
+    threads: int = _option(8, "Threads of each process that answer requests.", min=1, max=256)
     auth_strategy: str = _option(
         "builtin",
         "builtin: tokens of the built-in identity. noauth: also take requests without a token, as admin, on loopback "
@@ -71,7 +73,11 @@ class ApiSettings:
     api_base_uri: str = _option("", "Base of links in replies; empty: from the request.")
     max_request_body_size: int = _option(1048576, "Bytes of a request body that are accepted.", min=1024)
     allow_ping_health_monitors: bool = _option(True, "Whether PING health monitors may be created.")
+    udp_connect_min_interval_health_monitor: int = _option(
+        3, "Least delay of UDP-CONNECT health monitors, in seconds; negative: any."
+    )
     allow_tls_terminated_listeners: bool = _option(True, "Whether TERMINATED_HTTPS listeners may be created.")
+    allow_prometheus_listeners: bool = _option(True, "Whether PROMETHEUS listeners may be created.")
     default_listener_ciphers: str = _option(_CIPHERS, "What TLS listeners offer where they name no ciphers.")
     default_pool_ciphers: str = _option(_CIPHERS, "What pools with TLS offer where they name no ciphers.")
     tls_cipher_prohibit_list: tuple[str, ...] = _option((), "Ciphers that may not be named.")
@@ -91,6 +97,15 @@ class ApiSettings:
         tuple(_ALPN), "Protocols of pools that name none.", item_type=types.String(choices=_ALPN)
     )
     healthcheck_enabled: bool = _option(True, "Whether GET /healthcheck is answered.")
+    enabled_provider_drivers: tuple[str, ...] = _option(
+        (
+            "amphora: The amphora provider: HAProxy in network namespaces or servers.",
+            "octavia: Deprecated alias of the amphora provider.",
+        ),
+        "Providers that load balancers may have, name: description. amphora and octavia are built in; another one is "
+        "looked up among the installed packages (docs/providers.md).",
+        item_type=types.String(regex=r"[^\s:,]{1,64}\s*:[^:].*"),
+    )
     default_provider_driver: str = _option("amphora", "Provider of load balancers that name none.")
     token_lifetime_s: int = _option(86400, "Seconds a token of the built-in identity is good for.", min=60)
 
@@ -185,9 +200,45 @@ class HouseKeeping:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class DriverAgent:
+    """[driver_agent] Where third parties' providers report, and their agents."""
+
+    status_socket_path: str = _option("", "Socket that takes statuses; empty: run/providers/status.sock in the state.")
+    stats_socket_path: str = _option("", "Socket that takes statistics; empty: run/providers/stats.sock in the state.")
+    get_socket_path: str = _option("", "Socket that gives objects; empty: run/providers/get.sock in the state.")
+    status_request_timeout: int = _option(5, "Seconds that a peer may take to send statuses.", min=1)
+    stats_request_timeout: int = _option(5, "Seconds that a peer may take to send statistics.", min=1)
+    get_request_timeout: int = _option(5, "Seconds that a peer may take to say which object it wants.", min=1)
+    status_max_processes: int = _option(50, "Requests answered at a time on the status socket.", min=1, max=1000)
+    stats_max_processes: int = _option(50, "Requests answered at a time on the statistics socket.", min=1, max=1000)
+    get_max_processes: int = _option(50, "Requests answered at a time on the get socket.", min=1, max=1000)
+    max_process_warning_percent: float = _option(0.75, "Share of those beyond which the log warns.", min=0.01, max=0.99)
+    provider_path: str = _option(
+        "", "Directory of providers' packages (pip install --target) beside those that are installed."
+    )
+    enabled_provider_agents: tuple[str, ...] = _option((), "Providers' agents to run, by their entry points' names.")
+    provider_agent_shutdown_timeout: int = _option(
+        60, "Seconds that a provider's agent may take to stop before it is killed.", min=1
+    )
+    call_limit_s: float = _option(
+        60.0, "Seconds that a provider may take to accept a change; later its outcome counts as unknown.", min=1
+    )
+    report_limit_s: float = _option(
+        3600.0, "Seconds without a report after which a change that a provider has accepted turns ERROR.", min=1
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Networking:
     """[networking]"""
 
+    allow_vip_network_id: bool = _option(True, "Whether users may name the VIP's network.")
+    allow_vip_subnet_id: bool = _option(True, "Whether users may name the VIP's subnet.")
+    allow_vip_port_id: bool = _option(True, "Whether users may bring the VIP's port.")
+    valid_vip_networks: tuple[str, ...] = _option(
+        (), "IDs of the networks that VIPs may be on, where the availability zone names none; empty: any."
+    )
+    denylist_vip_networks: tuple[str, ...] = _option((), "IDs of networks that no VIP may be on.")
     reserved_ips: tuple[str, ...] = _option(("169.254.169.254",), "Addresses that no member may have.")
 
 
@@ -232,6 +283,30 @@ class HaproxyAmphora:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Drivers:
+    """[drivers] What the control plane works with."""
+
+    compute: str = _option(
+        "agent",
+        "Where amphorae are. agent: namespaces that this machine's agent makes. noop: nowhere; whatever flavors and "
+        "zones name exists.",
+        choices=["agent", "noop"],
+    )
+    network: str = _option(
+        "local",
+        "Networks of VIPs and members. local: those of the small cloud. noop: none; whatever id is given exists, and "
+        "VIPs get made-up addresses of 240.0.0.0/4.",
+        choices=["local", "noop"],
+    )
+    amphora: str = _option(
+        "agent",
+        "Who makes amphorae be as wanted. agent: this machine's agent. noop: nobody; all that is wanted counts as "
+        "done. With compute and amphora both noop no agent runs.",
+        choices=["agent", "noop"],
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Agent:
     """[agent] (a stand-alone host's; all paths follow from state_path)"""
 
@@ -263,9 +338,11 @@ class Settings:
     controller_worker: ControllerWorker = field(default_factory=ControllerWorker)
     health_manager: HealthManager = field(default_factory=HealthManager)
     house_keeping: HouseKeeping = field(default_factory=HouseKeeping)
+    driver_agent: DriverAgent = field(default_factory=DriverAgent)
     networking: Networking = field(default_factory=Networking)
     quotas: Quotas = field(default_factory=Quotas)
     haproxy_amphora: HaproxyAmphora = field(default_factory=HaproxyAmphora)
+    drivers: Drivers = field(default_factory=Drivers)
     agent: Agent = field(default_factory=Agent)
     local: Local = field(default_factory=Local)
     files: tuple[str, ...] = field(default=(), compare=False)  # where from, for libraries with options of their own
@@ -284,6 +361,27 @@ class Settings:
     def agent_url(self) -> str:
         """Where the stand-alone host's agent answers."""
         return f"unix://{self.state / 'run' / 'agent.sock'}"
+
+    @property
+    def providers(self) -> dict[str, str]:
+        """Providers that may be used, with their descriptions."""
+        pairs = (item.partition(":") for item in self.api_settings.enabled_provider_drivers)
+        return {name.strip(): description.strip() for name, _, description in pairs}
+
+    @property
+    def reports(self) -> bool:
+        """Whether somebody reports to the driver agent."""
+        return bool(self.providers.keys() - OWN_PROVIDERS or self.driver_agent.enabled_provider_agents)
+
+    @property
+    def provider_sockets(self) -> tuple[str, str, str]:
+        """The driver agent's sockets: statuses, statistics, get."""
+        own, there = self.driver_agent, self.state / "run" / "providers"
+        return (
+            own.status_socket_path or str(there / "status.sock"),
+            own.stats_socket_path or str(there / "stats.sock"),
+            own.get_socket_path or str(there / "get.sock"),
+        )
 
     @property
     def heartbeat_targets(self) -> tuple[str, ...]:
@@ -323,6 +421,11 @@ def load(files: list[str]) -> Settings:
         raise WrongSetting(
             "[oslo_middleware] enable_proxy_headers_parsing does not go with [api_settings] auth_strategy = noauth: "
             "what a client says of itself would make it admin."
+        )
+    if api.default_provider_driver not in found.providers:
+        raise WrongSetting(
+            f"[api_settings] default_provider_driver = {api.default_provider_driver} is none of "
+            f"enabled_provider_drivers: {', '.join(found.providers)}."
         )
     return found
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 USER = "colonnade"
+_API = "api"
 API_SOCKET = "COLONNADE_API_SOCKET"  # environment: the file descriptor the API listens on
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 36, 38
 TEAR_DOWN = signal.SIGUSR1  # to the keeper: stop, and remove everything from the kernel, HAProxy processes too
@@ -45,6 +46,9 @@ class Facts:
     slot: int
     group: str
     haproxy: str
+    agent: bool  # whether one is needed
+    apis: int  # processes that answer requests
+    providers: bool = False  # whether somebody reports to the driver agent
 
 
 @dataclass(kw_only=True, slots=True)
@@ -52,6 +56,7 @@ class _Program:
     name: str
     argv: list[str]
     root: bool = False
+    serves: bool = False  # on the API's socket
     pid: int = 0
     started_at: float = 0.0
     due_at: float = 0.0
@@ -155,9 +160,11 @@ class _Supervisor:
         self.run_dir = Path(facts.state, "run")
         agent = [sys.executable, "-P", "-m", "colonnade", "agent", "--state", facts.state, "--tag", facts.tag]
         agent += ["--slot", str(facts.slot), "--group", facts.group, "--haproxy", facts.haproxy]
-        names = ("api", "worker", "health-manager", "housekeeping")
-        self.programs = [_Program(name="agent", argv=agent, root=True)]
-        self.programs += [_Program(name=n, argv=_command(n, config_files)) for n in names]
+        self.programs = [_Program(name="agent", argv=agent, root=True)] if facts.agent else []
+        apis = [_API, *(f"{_API}-{n}" for n in range(2, facts.apis + 1))]
+        self.programs += [_Program(name=n, argv=_command(_API, config_files), serves=True) for n in apis]
+        others = ["worker", "health-manager", "housekeeping", *(["driver-agent"] if facts.providers else [])]
+        self.programs += [_Program(name=n, argv=_command(n, config_files)) for n in others]
         if demo:
             self.programs.append(_Program(name="demo", argv=_command("demo", config_files), root=True))
         self.ready = False
@@ -223,7 +230,7 @@ class _Supervisor:
             os.dup2(log, 1)
             os.dup2(log, 2)
             environment = _environment()
-            if program.name == "api":
+            if program.serves:
                 os.set_inheritable(self.listener.fileno(), True)
                 environment[API_SOCKET] = str(self.listener.fileno())
             if not program.root:
@@ -265,9 +272,9 @@ class _Supervisor:
     def _answering(self) -> bool:
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.facts.host, self.facts.host)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return _http_answers(socket.AF_UNIX, str(self.run_dir / "agent.sock"), "/v1") and _http_answers(
-            family, (host, self.facts.port), "/"
-        )
+        if not _http_answers(family, (host, self.facts.port), "/"):
+            return False
+        return not self.facts.agent or _http_answers(socket.AF_UNIX, str(self.run_dir / "agent.sock"), "/v1")
 
 
 def _http_answers(family: int, address: object, path: str) -> bool:
@@ -298,6 +305,7 @@ def _make_directories(facts: Facts) -> None:
         ("log", 0, user.pw_gid, 0o750),
         ("run", 0, 0, 0o755),
         ("run/doorbell", user.pw_uid, user.pw_gid, 0o700),
+        ("run/providers", user.pw_uid, user.pw_gid, 0o750),
         ("agent", 0, 0, 0o700),
         ("db", user.pw_uid, user.pw_gid, 0o700),
         ("secrets", user.pw_uid, user.pw_gid, 0o700),

@@ -20,7 +20,7 @@ require_machine() {
 
 # Packages that bring the commands which are not there yet.
 install_packages() {
-  local missing=() installed=()
+  local missing=()
   local command package
   while read -r command package; do
     PATH=$PATH:/usr/sbin:/sbin command -v "$command" >/dev/null || missing+=("$package")
@@ -40,12 +40,17 @@ LIST
     missing+=(python3-venv)
   fi
   [ ${#missing[@]} = 0 ] && return
+  install_debian "${missing[@]}"
+}
+
+# install_debian PACKAGE...: their own services are to stay off, now and after a reboot; we start the programs ourselves.
+install_debian() {
+  local package services=()
   command -v apt-get >/dev/null ||
-    die "please install these, this machine has no apt-get to do it with: ${missing[*]}"
-  say "Installing Debian packages: ${missing[*]}"
-  mapfile -t installed < <(printf '%s\n' "${missing[@]}" | grep -E '^(haproxy|keepalived)$')
+    die "please install these, this machine has no apt-get to do it with: $*"
+  say "Installing Debian packages: $*"
+  mapfile -t services < <(printf '%s\n' "$@" | grep -E '^(haproxy|keepalived|postgresql)')
   (
-    # Our agent starts these programs; the packages' own services are to stay off, now and after a reboot.
     if [ ! -e /usr/sbin/policy-rc.d ]; then
       printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
       chmod 755 /usr/sbin/policy-rc.d
@@ -53,9 +58,9 @@ LIST
     fi
     export DEBIAN_FRONTEND=noninteractive
     apt-get -qq -o DPkg::Lock::Timeout=120 update >/dev/null || say "apt-get update failed; trying with the lists we have."
-    apt-get -qq -y -o DPkg::Lock::Timeout=120 --no-install-recommends install "${missing[@]}" >/dev/null ||
-      die "apt-get could not install: ${missing[*]} (its messages are above)."
-    for package in "${installed[@]}"; do systemctl disable "$package" >/dev/null 2>&1 || true; done
+    apt-get -qq -y -o DPkg::Lock::Timeout=120 --no-install-recommends install "$@" >/dev/null ||
+      die "apt-get could not install: $* (its messages are above)."
+    for package in "${services[@]}"; do systemctl disable "${package%-15}" >/dev/null 2>&1 || true; done
   ) || exit 1
 }
 

@@ -1,9 +1,9 @@
 """Fixtures for all tests."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from databases import DATABASES, KINDS
 
 from colonnade.store.store import Store
 
@@ -11,15 +11,21 @@ from colonnade.store.store import Store
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Here, and not beside the tests that use it: pytest reads options of this file whatever it is given to run."""
     parser.addoption("--update-golden", action="store_true", help="rewrite the files under tests/golden")
+    parser.addoption("--database", choices=KINDS, default="sqlite", help="what tests of the store, API and loop run on")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    DATABASES.kind = config.getoption("--database")
+
+
+def pytest_unconfigure() -> None:
+    DATABASES.close()
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
+def store() -> Iterator[Store]:
     """An empty database of its own, with all tables."""
-    from colonnade.store import schema
-
-    url = f"sqlite:///{tmp_path / 'colonnade.sqlite'}"
-    schema.upgrade(url)
-    made = Store(url)
-    yield made
-    made.close()
+    with DATABASES.fresh() as url:
+        made = Store(url)
+        yield made
+        made.close()

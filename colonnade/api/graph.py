@@ -128,7 +128,6 @@ def grow(makers: Makers, lb: LoadBalancer, below: Below) -> Tree:
     for name, given in below.pools.items():
         own = {k: v for k, v in given.items() if k not in ("members", "healthmonitor")}
         pool = ids[name] = makers.pools.made(lb, own)
-        rules.pool_has_effect(pool)
         tree = trees.put(tree, pool)
         if given.get("healthmonitor"):
             tree = trees.put(tree, makers.monitors.made(lb, pool, given["healthmonitor"]))

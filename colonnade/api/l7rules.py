@@ -21,7 +21,7 @@ from colonnade.types import L7CompareType as C
 from colonnade.types import L7RuleType as T
 
 _MOST = 50  # rules of one policy
-_LISTED = Listed(cls=L7Rule, plural="rules")
+_LISTED = Listed(cls=L7Rule, plural="rules", also=("l7policy_id",))
 _COMPARISONS: Mapping[T, frozenset[C]] = {
     **dict.fromkeys(T, frozenset(C)),
     T.FILE_TYPE: frozenset({C.REGEX, C.EQUAL_TO}),

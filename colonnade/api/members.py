@@ -18,7 +18,7 @@ from colonnade.model import Caller, LoadBalancer, Member, Pool, Tree
 from colonnade.store import query, tables
 from colonnade.types import UUID, Json, OperatingStatus
 
-_LISTED = Listed(cls=Member, plural="members")
+_LISTED = Listed(cls=Member, plural="members", also=("pool_id",))
 _TRUE = frozenset({"true", "1", "yes", "on", "t", "y"})
 
 
@@ -69,6 +69,7 @@ class Members(Kind[Member]):
             operating_status=OperatingStatus.OFFLINE if watched else OperatingStatus.NO_MONITOR,
         )
         self._check_addresses(member)
+        rules.member_has_way(member.address, pool.protocol, (lb.vip_address,) if lb.vip_address else ())
         return member
 
     def _check_addresses(self, member: Member) -> None:
@@ -111,7 +112,7 @@ class Members(Kind[Member]):
             tree = trees.mark(tree, pool_id=pool_id, pool_itself=True)
         counts = f"{len(added)} new, {len(moved)} changed, {len(gone)} removed"
         sentence = f"Asked to set the members of {_of(pool)}: {counts}."
-        return Change(tree=tree, about=("pool", pool_id), sentence=sentence)
+        return Change(tree=tree, about=("pool", pool_id), sentence=sentence, how="batch")
 
 
 def _as_given(old: Member, wanted: Member, now: datetime) -> Member:

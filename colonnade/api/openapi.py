@@ -11,18 +11,13 @@ import orjson
 from pydantic import BaseModel, create_model
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
-from colonnade.api import describe, offers, replies, shapes
+from colonnade.api import describe, offers, replies, rules, shapes
 from colonnade.core import tls
 from colonnade.model import Amphora, HealthMonitor, L7Policy, L7Rule, Listener, LoadBalancer, Member, Pool
 from colonnade.types import Json, Mark
 
-_LATER: dict[str, tuple[str, ...]] = {
-    "ListenerProtocol": ("UDP", "SCTP", "PROMETHEUS"),
-    "PoolProtocol": ("UDP", "SCTP"),
-    "MonitorType": ("UDP-CONNECT", "SCTP"),
-}
-_NOT_OFFERED = frozenset({"request_sriov", "persistence_timeout", "persistence_granularity"})
-_HEADERS = ("X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Proto", *sorted(tls.CLIENT_HEADERS))
+_NOT_OFFERED = frozenset({"request_sriov"})
+_HEADERS = tuple(sorted(rules.HEADERS | tls.CLIENT_HEADERS))
 _FIELDS: Json = {"name": "fields", "in": "query", "schema": {"type": "string"}}
 _COUNTERS = ("bytes_in", "bytes_out", "active_connections", "total_connections", "request_errors")
 _ID: Json = {"type": "string", "format": "uuid"}
@@ -84,10 +79,6 @@ def _schemas() -> Json:
         for suffix in ("Create", "Update", "Node"):
             _offer(schemas.get(f"{body.cls.__name__}{suffix}", {}), refused | _NOT_OFFERED)
     _offer(schemas["ListenerCreate"], {"l7policies"})  # only with a new load balancer
-    for name, later in _LATER.items():
-        schemas[name]["enum"] = [v for v in schemas[name]["enum"] if v not in later]
-    for name in ("SessionPersistence", "SessionPersistenceUpdate"):
-        _offer(schemas[name], _NOT_OFFERED)
     for cls, links in _LINKS.items():
         schema = schemas[cls.__name__]
         schema["properties"] |= dict.fromkeys(links, _REFS)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row
@@ -175,35 +175,30 @@ def choose(documents: list[Json], fields: Sequence[str]) -> list[Json]:
     return [{k: v for k, v in d.items() if k in wanted} for d in documents]
 
 
-def status_tree(tree: Tree) -> Json:
-    """The statuses of everything that listeners lead to."""
-    lb = tree.load_balancer
-    aims = trees.aims(tree)
+def status_tree(found: Mapping[str, Sequence[Row[Any]]]) -> Json:
+    """The statuses of everything that listeners lead to, from ``query.statuses``."""
+    (lb,) = found["loadbalancer"]
+    aims = {(v.id, v.aim) for v in found.get("listener", ())} | {(v.parent, v.aim) for v in found.get("policy", ())}
+    pools = [(v.id, _pool_status(found, v)) for v in found.get("pool", ())]
     listeners = [
-        {**_status(v), "pools": [_pool_status(tree, p) for p in tree.pools if (v.id, p.id) in aims]}
-        for v in tree.listeners
+        {**_status(v), "pools": [p for its_id, p in pools if (v.id, its_id) in aims]} for v in found.get("listener", ())
     ]
     return {"statuses": {"loadbalancer": {**_status(lb), "listeners": listeners}}}
 
 
-def _pool_status(tree: Tree, pool: Pool) -> Json:
-    monitor = next((v for v in reversed(tree.health_monitors) if v.pool_id == pool.id), None)
+def _pool_status(found: Mapping[str, Sequence[Row[Any]]], pool: Row[Any]) -> Json:
+    monitors = [v for v in found.get("monitor", ()) if v.parent == pool.id]
     return {
         **_status(pool),
-        "health_monitor": None if monitor is None else {**_status(monitor), "type": monitor.type},
+        "health_monitor": {**_status(monitors[-1]), "type": monitors[-1].type} if monitors else None,
         "members": [
             {**_status(v), "address": v.address, "protocol_port": v.protocol_port}
-            for v in tree.members
-            if v.pool_id == pool.id
+            for v in found.get("member", ())
+            if v.parent == pool.id
         ],
     }
 
 
-def _status(value: Resource) -> Json:
-    return {
-        "id": value.id,
-        "name": value.name,
-        "operating_status": value.operating_status,
-        "provisioning_status": value.provisioning_status,
-        "reason": value.reason,
-    }
+def _status(row: Row[Any]) -> Json:
+    names = ("id", "name", "operating_status", "provisioning_status", "reason")
+    return {name: getattr(row, name) for name in names}

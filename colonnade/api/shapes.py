@@ -32,6 +32,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from colonnade.api import describe
 from colonnade.errors import Invalid, Unsupported
 from colonnade.model import (
+    AdditionalVip,
     AvailabilityZone,
     AvailabilityZoneProfile,
     Flavor,
@@ -86,9 +87,6 @@ _ALSO_AT_CREATION: dict[type[Any], dict[str, Any]] = {
     L7Rule: _LEGACY,
 }
 
-# Refused fields that a change may not even name.
-_NOT_IN_CHANGE = frozenset({"additional_vips"})
-
 
 @dataclass(frozen=True, slots=True)
 class Body:
@@ -135,6 +133,11 @@ def parse(shape: type[BaseModel], inner: Any, where: str) -> Json:  # noqa: ANN4
 
 def refuse(cls: type[Any], given: Json) -> None:
     """Take out refused fields that ask for nothing; raise Unsupported for one that asks for something."""
+    if cls is Member and given.pop("request_sriov", None):
+        raise Invalid(
+            "Validation failure: request_sriov needs a flavor with allow_member_sriov, which no load balancer here "
+            "has; leave it out."
+        )
     for name, nothing in _REFUSED[cls].items():
         if name in given and given[name] not in (None, (), {}, nothing):
             raise Unsupported(f"The field {name} has no effect in this deployment yet; leave it out.")
@@ -241,7 +244,7 @@ def _change(cls: type[Any]) -> type[BaseModel]:
     fields: _Fields = {}
     for f in dataclasses.fields(cls):
         notes = marks(cls)[f.name]
-        if not {Mark.SHOWN, Mark.HIDDEN, Mark.FIXED}.intersection(notes) and f.name not in _NOT_IN_CHANGE:
+        if not {Mark.SHOWN, Mark.HIDDEN, Mark.FIXED}.intersection(notes):
             hint = _CHANGED_PERSISTENCE if f.name == "session_persistence" else hints[f.name]
             fields[f.name] = (hint, "optional" if _has_default(f) else "not null", dataclasses.MISSING)
     return _shape(f"{cls.__name__}Update", fields)
@@ -270,7 +273,7 @@ def edge(hint: Any, name: str = "") -> Any:  # noqa: ANN401 - type expressions a
     if hint is float:
         return Annotated[float, BeforeValidator(_http_version), WithJsonSchema(describe.version())]
     if dataclasses.is_dataclass(hint):
-        return _PERSISTENCE
+        return _NESTED[hint]
     return hint
 
 
@@ -386,6 +389,15 @@ def _http_version(value: Any) -> Any:  # noqa: ANN401 - as above
     return number
 
 
+def _nested(cls: type[Any]) -> type[BaseModel]:
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return _shape(
+        cls.__name__,
+        {f.name: (hints[f.name], "optional" if _has_default(f) else "required", f.default)
+         for f in dataclasses.fields(cls)},
+    )  # fmt: skip
+
+
 def _persistence(name: str, *, type_required: bool) -> type[BaseModel]:
     hints = typing.get_type_hints(SessionPersistence, include_extras=True)
     presence: dict[bool, _Presence] = {True: "required", False: "optional"}
@@ -394,14 +406,16 @@ def _persistence(name: str, *, type_required: bool) -> type[BaseModel]:
     )
 
 
-_PERSISTENCE: Any = _persistence("SessionPersistence", type_required=True)
+_NESTED: dict[Any, Any] = {
+    SessionPersistence: _persistence("SessionPersistence", type_required=True),
+    AdditionalVip: _nested(AdditionalVip),
+}
 _CHANGED_PERSISTENCE: Any = _persistence("SessionPersistenceUpdate", type_required=False)
 
 
 def _refused(cls: type[Any]) -> dict[str, Any]:
     fields = {f.name: f.default for f in dataclasses.fields(cls)}
-    names = {n: fields[n] for n, notes in marks(cls).items() if Mark.REFUSED in notes}
-    return {**names, "request_sriov": False} if cls is Member else names
+    return {n: fields[n] for n, notes in marks(cls).items() if Mark.REFUSED in notes}
 
 
 _REFUSED = {c: _refused(c) for c in _ALSO_AT_CREATION}

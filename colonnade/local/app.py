@@ -58,7 +58,7 @@ def make_apps(
             "/network", web.neutron_shape, network_api.OPEN_PATHS, network_api.routes(store, doorbell, clock, reached)
         ),
         "/compute": make("/compute", web.nova_shape, compute.OPEN_PATHS, compute.routes(store)),
-        "/image": make("/image", web.nova_shape, image.OPEN_PATHS, image.routes()),
+        "/image": make("/image", web.nova_shape, image.OPEN_PATHS, image.routes(store)),
         "/key-manager": make(
             "/key-manager",
             key_manager.barbican_shape,

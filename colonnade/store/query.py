@@ -18,17 +18,20 @@ from sqlalchemy import (
     Float,
     Integer,
     Row,
+    String,
     Table,
     and_,
     asc,
     bindparam,
     case,
+    cast,
     desc,
     exists,
     false,
     func,
     literal,
     not_,
+    null,
     or_,
     select,
     type_coerce,
@@ -72,7 +75,8 @@ def page(
     query = select(*columns).where(*where)
     backward = wanted.backward and wanted.marker is not None
     if wanted.marker is not None:
-        marker = conn.execute(select(table).where(table.c[wanted.key] == wanted.marker, *where)).first()
+        sorted_by = (table.c[name] for name, _ in wanted.sort)
+        marker = conn.execute(select(*sorted_by).where(table.c[wanted.key] == wanted.marker, *where)).first()
         if marker is None:
             raise UnknownMarker(wanted.marker)
         query = query.where(_after(keys, marker._asdict(), backward))
@@ -235,6 +239,46 @@ def l7policy_links(conn: Connection, ids: Iterable[str]) -> Links:
     return _links(conn, _L7POLICY_LINKS, ids)
 
 
+def _status_rows(what: str, table: Table, where: ColumnElement[bool], **more: ColumnElement[Any]) -> Any:  # noqa: ANN401
+    c = table.c
+    nothing: dict[str, Any] = {
+        "parent": _NO_TEXT,
+        "aim": _NO_TEXT,
+        "type": _NO_TEXT,
+        "address": _NO_TEXT,
+        "protocol_port": _NO_NUMBER,
+    }
+    said = (c.id, c.name, c.operating_status, c.provisioning_status, c.reason)
+    return select(
+        literal(what).label("what"), *said, *(v.label(k) for k, v in {**nothing, **more}.items()), _age(c)
+    ).where(where)  # fmt: skip
+
+
+_NO_TEXT, _NO_NUMBER = cast(null(), String(255)), cast(null(), Integer)
+_LB: BindParameter[Any] = bindparam("id")
+_b = tables.load_balancer.c
+_STATUSES = union_all(
+    _status_rows("loadbalancer", tables.load_balancer, _b.id == _LB, parent=_b.project_id),
+    _status_rows("listener", tables.listener, _l.loadbalancer_id == _LB, aim=_l.default_pool_id),
+    _status_rows("pool", tables.pool, _p.loadbalancer_id == _LB),
+    _status_rows("monitor", tables.health_monitor, _h.loadbalancer_id == _LB, parent=_h.pool_id, type=_h.type),
+    _status_rows("member", tables.member, _m.loadbalancer_id == _LB, parent=_m.pool_id, address=_m.address,
+                 protocol_port=_m.protocol_port),
+    _status_rows("policy", tables.l7policy, and_(_policy.loadbalancer_id == _LB, _SENDS), parent=_policy.listener_id,
+                 aim=_policy.redirect_pool_id),
+).order_by("age", "id")  # fmt: skip
+
+
+def statuses(conn: Connection, lb_id: str) -> dict[str, list[Row[Any]]]:
+    """What the status tree shows, by kind, oldest first; "parent" of the load balancer is its project, "aim" of
+    listeners and policies the pool they send to. Of policies, those that send. Empty: there is no such load balancer.
+    """
+    found: dict[str, list[Row[Any]]] = {}
+    for row in conn.execute(_STATUSES, {"id": lb_id}):
+        found.setdefault(row.what, []).append(row)
+    return found if "loadbalancer" in found else {}
+
+
 def _links(conn: Connection, statement: Any, ids: Iterable[str]) -> Links:  # noqa: ANN401 - SQLAlchemy's CompoundSelect
     found: Links = {}
     wanted = list(ids)
@@ -264,7 +308,10 @@ def port_user(conn: Connection, port_id: str) -> str | None:
 
 
 _s = tables.listener_statistics.c
-_SERVING = exists().where(tables.amphora.c.id == _s.amphora_id, tables.amphora.c.status == AmphoraStatus.ALLOCATED)
+_SERVING = or_(
+    exists().where(tables.amphora.c.id == _s.amphora_id, tables.amphora.c.status == AmphoraStatus.ALLOCATED),
+    _s.amphora_id == _s.listener_id,  # what a third party's provider says of its own listener
+)
 _SUMS = (
     *(func.coalesce(func.sum(_s[f"base_{name}"] + _s[f"last_{name}"]), 0).label(name) for name in _COUNTERS),
     func.coalesce(func.sum(case((_SERVING, _s.active_connections), else_=0)), 0).label("active_connections"),

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, RowMapping, bindparam, exc, insert, literal, 
 
 from colonnade import model
 from colonnade.errors import Busy, Forbidden
+from colonnade.store.store import deadlocked
 from colonnade.store.tables import OF, quota
 from colonnade.types import Json
 
@@ -90,8 +91,8 @@ def _row(conn: Connection, project_id: str, *, lock: bool = False) -> Json:
             except exc.IntegrityError:  # another transaction was first
                 pass
             found = conn.execute(_LOCK if lock else _SHOW, {"id": project_id}).mappings().one()
-    except exc.OperationalError as e:  # deadlock, or the lock was held for too long
-        if e.connection_invalidated:
+    except exc.OperationalError as e:  # the lock was held for too long
+        if e.connection_invalidated or deadlocked(e):
             raise
         raise Busy("Project busy.  Unable to lock the project.  Please try again.") from e
     return _plain(found)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import BindParameter, Connection, RowMapping, bindparam, select
 
 from colonnade import model
 from colonnade.store import tables
@@ -23,7 +23,7 @@ def to_row(value: Any) -> dict[str, Any]:  # noqa: ANN401 - any dataclass of the
 def _plain(value: Any) -> Any:  # noqa: ANN401
     if dataclasses.is_dataclass(value):
         return dataclasses.asdict(typing.cast(Any, value))
-    return list(value) if isinstance(value, tuple) else value
+    return [_plain(v) for v in value] if isinstance(value, tuple) else value
 
 
 def from_row(cls: type[R], row: Mapping[str, Any] | RowMapping) -> R:
@@ -45,7 +45,8 @@ def _converter(hint: Any) -> Callable[[Any], Any]:  # noqa: ANN401
     if dataclasses.is_dataclass(kind):
         return lambda v: None if v is None else from_row(typing.cast(Any, kind), v)
     if typing.get_origin(kind) is tuple:
-        return lambda v: None if v is None else tuple(v)
+        inner = _converter(typing.get_args(kind)[0])
+        return lambda v: None if v is None else tuple(inner(i) for i in v)
     return lambda v: v
 
 
@@ -54,42 +55,45 @@ def tree(conn: Connection, lb_id: str) -> model.Tree | None:
     return trees(conn, [lb_id]).get(lb_id)
 
 
+# What a class's objects hang on: without any of those there is nothing to ask for.
+_BELOW: dict[type[Any], type[Any]] = {
+    model.Member: model.Pool, model.HealthMonitor: model.Pool, model.L7Policy: model.Listener,
+    model.L7Rule: model.L7Policy,
+}  # fmt: skip
+_PARTS = {
+    model.Listener: "listeners", model.Pool: "pools", model.Member: "members", model.HealthMonitor: "health_monitors",
+    model.L7Policy: "l7policies", model.L7Rule: "l7rules", model.Amphora: "amphorae",
+}  # fmt: skip
+_IDS: BindParameter[Any] = bindparam("ids", expanding=True)
+_OF_BALANCERS = {
+    cls: select(t).where(t.c.loadbalancer_id.in_(_IDS)).order_by(t.c.created_at, t.c.id)
+    for cls, t in ((c, tables.OF[c]) for c in _PARTS)
+}
+_BALANCERS = (
+    select(tables.load_balancer, tables.work.c.generation, tables.work.c.delete_wanted)
+    .outerjoin(tables.work, tables.work.c.subject == tables.load_balancer.c.id)
+    .where(tables.load_balancer.c.id.in_(_IDS))
+)
+
+
 def trees(conn: Connection, lb_ids: list[str]) -> dict[str, model.Tree]:
-    """Several trees in eight queries, by load balancer id; those that do not exist are left out. L7 rules are asked
-    for, by one more, only where there are policies."""
-    found: dict[str, model.Tree] = {}
-    work = tables.work.c
-    states = {
-        r.subject: r
-        for r in conn.execute(select(work.subject, work.generation, work.delete_wanted).where(work.subject.in_(lb_ids)))
-    }
+    """Several trees by load balancer id, in a query for each kind of objects that there may be; those that do not
+    exist are left out. ``conn`` is one view, or holds the load balancers' rows of the ledger."""
+    ids = {"ids": lb_ids}
+    balancers = conn.execute(_BALANCERS, ids).mappings().all()
     parts: dict[type[Any], dict[str, list[Any]]] = {}
-    for cls in (
-        model.Listener, model.Pool, model.Member, model.HealthMonitor, model.Amphora, model.L7Policy, model.L7Rule
-    ):  # fmt: skip
-        if cls is model.L7Rule and not parts[model.L7Policy]:
-            parts[cls] = {}
+    for cls, statement in _OF_BALANCERS.items():
+        by_lb = parts[cls] = {}
+        if not balancers or (cls in _BELOW and not parts[_BELOW[cls]]):
             continue
-        table = tables.OF[cls]
-        by_lb: dict[str, list[Any]] = {}
-        query = select(table).where(table.c.loadbalancer_id.in_(lb_ids)).order_by(table.c.created_at, table.c.id)
-        for row in conn.execute(query).mappings():
+        for row in conn.execute(statement, ids).mappings():
             by_lb.setdefault(row["loadbalancer_id"], []).append(from_row(cls, row))
-        parts[cls] = by_lb
-    table = tables.load_balancer
-    for row in conn.execute(select(table).where(table.c.id.in_(lb_ids))).mappings():
-        lb_id = row["id"]
-        state = states.get(lb_id)
-        found[lb_id] = model.Tree(
+    return {
+        row["id"]: model.Tree(
             load_balancer=from_row(model.LoadBalancer, row),
-            listeners=tuple(parts[model.Listener].get(lb_id, ())),
-            pools=tuple(parts[model.Pool].get(lb_id, ())),
-            members=tuple(parts[model.Member].get(lb_id, ())),
-            health_monitors=tuple(parts[model.HealthMonitor].get(lb_id, ())),
-            l7policies=tuple(parts[model.L7Policy].get(lb_id, ())),
-            l7rules=tuple(parts[model.L7Rule].get(lb_id, ())),
-            amphorae=tuple(parts[model.Amphora].get(lb_id, ())),
-            generation=state.generation if state else 0,
-            delete_wanted=bool(state and state.delete_wanted),
+            **{name: tuple(parts[cls].get(row["id"], ())) for cls, name in _PARTS.items()},
+            generation=row["generation"] or 0,
+            delete_wanted=bool(row["delete_wanted"]),
         )
-    return found
+        for row in balancers
+    }

@@ -14,7 +14,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     DateTime,
-    Float,
+    Double,
     Integer,
     MetaData,
     String,
@@ -61,7 +61,7 @@ def _column(name: str, hint: Any) -> Column[Any]:  # noqa: ANN401
     elif kind is int:
         sql = BigInteger if name.startswith("bytes") else Integer
     elif kind is float:
-        sql = Float
+        sql = Double  # MariaDB's FLOAT has 24 bits: two minutes, for a time of today
     elif kind is datetime:
         sql = DateTime
     elif kind is str:
@@ -133,12 +133,12 @@ work = Table(
     Column("generation", Integer, nullable=False),
     Column("settled_generation", Integer, nullable=False, default=0),
     Column("delete_wanted", Boolean, nullable=False, default=False),
-    Column("due_at", Float, index=True),
+    Column("due_at", Double, index=True),
     Column("attempts", Integer, nullable=False, default=0),
-    Column("failing_since", Float),
+    Column("failing_since", Double),
     Column("owner", String(64)),
     Column("epoch", Integer, nullable=False, default=0),
-    Column("expires_at", Float),
+    Column("expires_at", Double),
 )
 
 event = Table(
@@ -147,7 +147,7 @@ event = Table(
     Column("id", Integer, primary_key=True, autoincrement=True),
     Column("loadbalancer_id", String(36), nullable=False, index=True),
     Column("project_id", String(64), nullable=False),
-    Column("at", Float, nullable=False, index=True),  # seconds since the epoch
+    Column("at", Double, nullable=False, index=True),  # seconds since the epoch
     Column("kind", String(16), nullable=False),  # asked | did | waits | failed | status
     # loadbalancer, listener, pool, member, healthmonitor, l7policy, l7rule, amphora
     Column("object_type", String(32), nullable=False),
@@ -176,12 +176,13 @@ COUNTERS = ("bytes_in", "bytes_out", "total_connections", "request_errors")
 
 GONE = ""  # the amphora whose row holds what amphorae that are gone have counted
 
-# Counters of one listener on one amphora: their sum is base (finished epochs) plus last (the running one).
+# Counters of one listener on one amphora: their sum is base (finished epochs) plus last (the running one). What a
+# third party's provider says of its listener stands under the listener's own id in place of an amphora's.
 listener_statistics = Table(
     "listener_statistics",
     metadata,
     Column("listener_id", String(36), primary_key=True),
-    Column("amphora_id", String(36), primary_key=True),
+    Column("amphora_id", String(36), primary_key=True, index=True),
     Column("loadbalancer_id", String(36), nullable=False, index=True),
     Column("epoch", String(36), nullable=False),
     Column("active_connections", Integer, nullable=False, default=0),

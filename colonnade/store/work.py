@@ -42,13 +42,18 @@ class Hold:
     epoch: int
 
 
-def touch(conn: Connection, subject: str, now: float, *, delete: bool = False) -> int:
+def begin(conn: Connection, subject: str, now: float) -> None:
+    """``touch`` for a subject that nobody can know yet: one statement."""
+    conn.execute(insert(work).values(subject=subject, generation=1, due_at=now))
+
+
+def touch(conn: Connection, subject: str, now: float, *, delete: bool = False) -> None:
     """Raise the subject's generation and make it due, inside the transaction of the write that asks for it.
 
-    ``subject`` is a load balancer's id or "fabric". With ``delete`` the subject is to go: this stays so. Returns the
-    new generation. Call it first in the transaction: on MariaDB and PostgreSQL it takes the row's lock, so all that
-    follows in the transaction is alone with this load balancer. ``failing_since`` stays: a load balancer that is
-    written to more often than it may fail would else never be called ERROR.
+    ``subject`` is a load balancer's id or "fabric". With ``delete`` the subject is to go: this stays so. Call it first
+    in the transaction: on MariaDB and PostgreSQL it takes the row's lock, so all that follows in the transaction is
+    alone with this load balancer. ``failing_since`` stays: a load balancer that is written to more often than it may
+    fail would else never be called ERROR.
     """
     values = {
         "generation": work.c.generation + 1,
@@ -63,7 +68,6 @@ def touch(conn: Connection, subject: str, now: float, *, delete: bool = False) -
                 conn.execute(insert(work).values(subject=subject, generation=1, due_at=now, delete_wanted=delete))
         except IntegrityError:  # another transaction was first
             conn.execute(raised)
-    return int(conn.execute(select(work.c.generation).where(work.c.subject == subject)).scalar_one())
 
 
 def nudge(conn: Connection, subject: str, now: float) -> bool:

@@ -63,6 +63,7 @@ class Turn:
         for _ in range(_LOOKS):
             with self.hands.store.read() as conn:
                 tree = rows.tree(conn, self.subject)
+                self._watched = watched.of(conn, self.subject)
             if tree is None:
                 return self._forget()
             sight: Sight | None = None
@@ -139,8 +140,6 @@ class Turn:
         tree, secrets = sight.tree, self.hands.secrets
         if secrets is None:
             return
-        with self.hands.store.read() as conn:
-            self._watched = watched.of(conn, tree.load_balancer.id)
         before, now = {w.ref for w in self._watched}, set(sight.found)
         if tree.delete_wanted:
             now, before = set(), before | {use.ref for use in tls.uses(tree)}

@@ -172,7 +172,7 @@ def _lose_database(service: Service) -> None:
     from sqlalchemy import create_engine
 
     away: Engine = create_engine("sqlite:////nonexistent/directory/db.sqlite")
-    service.store.engine = away
+    service.store.engine = service.store.reader = away
 
 
 def test_a_database_that_is_away_is_503_with_a_sentence(service: Service) -> None:
@@ -205,6 +205,8 @@ def test_openapi_is_served_without_a_token(service: Service) -> None:
     document = service.send("GET", "/openapi.json", by=None).json
     assert document == json.loads(service.send("GET", "/load-balancer/openapi.json", by=None).text)
     assert document["openapi"].startswith("3.1")
-    assert "PROMETHEUS" not in document["components"]["schemas"]["ListenerProtocol"]["enum"]
+    assert {"UDP", "SCTP", "PROMETHEUS"} <= set(document["components"]["schemas"]["ListenerProtocol"]["enum"])
+    properties = document["components"]["schemas"]["LoadBalancerCreate"]["properties"]
+    assert {"vip_sg_ids", "vip_qos_policy_id", "additional_vips"} <= properties.keys()
     port = document["components"]["schemas"]["MemberCreate"]["properties"]["protocol_port"]["anyOf"][0]
     assert port == {"type": "integer", "minimum": 1, "maximum": 65535}

@@ -3,13 +3,13 @@ it says. Each field of each body is given some 200 odd values, on objects that e
 
 import functools
 import random
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import jsonschema_rs
 import pytest
+from databases import DATABASES
 from every_request import Furnished, filled, furnish
 from lb_service import Service
 from odd_values import NODES, SCHEMAS, Changed, changed
@@ -133,15 +133,14 @@ def _beyond_a_schema(case: Changed) -> bool:
 
 
 @pytest.fixture(scope="module")
-def world(empty_database: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Furnished]:
+def world() -> Iterator[Furnished]:
     """Objects for requests to meet."""
-    path = tmp_path_factory.mktemp("openapi") / "colonnade.sqlite"
-    shutil.copy(empty_database, path)
-    store = Store(f"sqlite:///{path}")
-    service = Service(store)
-    service.subnet = service.cloud.add_subnet("10.8.0.0/13", project_id="alice-project")
-    yield furnish(service)
-    store.close()
+    with DATABASES.fresh() as url:
+        store = Store(url)
+        service = Service(store)
+        service.subnet = service.cloud.add_subnet("10.8.0.0/13", project_id="alice-project")
+        yield furnish(service)
+        store.close()
 
 
 @pytest.mark.parametrize("write", WRITES, ids=lambda w: w.schema)

@@ -14,6 +14,7 @@ from lb_service import TOKENS, Service
 
 from colonnade.api import openapi, policies
 from colonnade.settings import load
+from colonnade.store import schema
 from colonnade.store.store import Store
 
 REFUSAL = "Policy does not allow this request to be performed."
@@ -21,10 +22,10 @@ FILES = Path(__file__).parents[2] / "etc" / "policy"
 
 
 @pytest.fixture(scope="module")
-def furnished(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Furnished, Path]]:
-    """Alice's objects, and the database that holds them."""
+def furnished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Furnished, Path]]:
+    """Alice's objects, and the database that holds them: a file, for each test works on a copy."""
     path = tmp_path_factory.mktemp("furnished") / "colonnade.sqlite"
-    shutil.copy(empty_database, path)
+    schema.upgrade(f"sqlite:///{path}")
     store = Store(f"sqlite:///{path}")
     made = furnish(Service(store))
     store.close()

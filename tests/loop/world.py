@@ -1,35 +1,43 @@
 """A small world for tests of the loop: a real database, a cloud in memory, a clock that is turned by hand."""
 
 import dataclasses
-import os
 import random
-import shutil
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from databases import DATABASES
 from sqlalchemy import Connection, insert, select, update
 
 from colonnade import wire
 from colonnade.clock import utc
+from colonnade.core.bundle import vips
 from colonnade.core.plan import plan
 from colonnade.drivers.doorbell import MemoryDoorbell
 from colonnade.drivers.fake import Cloud, Vault
 from colonnade.housekeeping.keep import HouseKeeper
-from colonnade.model import Amphora, Listener, LoadBalancer, Member, NetworkPort, Pool, Resource, Tree
+from colonnade.model import (
+    AdditionalVip,
+    Amphora,
+    Listener,
+    LoadBalancer,
+    Member,
+    NetworkPort,
+    Pool,
+    Resource,
+    Subnet,
+    Tree,
+)
 from colonnade.settings import ControllerWorker, HouseKeeping, Settings
-from colonnade.store import rows, schema, tables, work
+from colonnade.store import rows, tables, work
 from colonnade.store.store import Store
 from colonnade.types import Algorithm, ListenerProtocol, PoolProtocol, ProvisioningStatus
 from colonnade.worker.loop import Worker
 from colonnade.worker.observe import look
 
 PROJECT = "p1"
-SCRATCH = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else Path(tempfile.gettempdir())
 SETTINGS = Settings(
     controller_worker=ControllerWorker(lease_s=30, pending_limit_s=60, retry_longest_s=60),
     house_keeping=HouseKeeping(orphan_age_s=60),
@@ -78,7 +86,7 @@ def render(tree: Tree, amphora: Amphora, ports: Any, vip: NetworkPort) -> wire.B
             wire.Interface(
                 port_id=p.id, network_id=p.network_id, mac=p.mac_address, mtu=p.mtu,
                 addresses=tuple(f.address for f in p.fixed_ips),
-                vips=(f"{tree.load_balancer.vip_address}/32",) if p.network_id == vip.network_id else (),
+                vips=tuple(f"{v}/32" for v in vips(tree.load_balancer)) if p.network_id == vip.network_id else (),
             )
             for p in sorted(ports, key=lambda p: p.network_id)
         ),
@@ -117,13 +125,18 @@ class World:
 
     # Wishes
 
-    def create(self, name: str = "lb", listeners: int = 1) -> str:
+    def create(self, name: str = "lb", listeners: int = 1, more: tuple[Subnet, ...] = (), **fields: Any) -> str:
+        """A load balancer; ``more``: subnets of additional VIPs."""
         id = str(uuid.uuid4())
-        vip = self.cloud.ensure_vip(id, PROJECT, self.vip_subnet, None)
+        vip = self.cloud.ensure_vip(id, PROJECT, self.vip_subnet, None, [(s, None) for s in more])
         balancer = LoadBalancer(
             id=id, project_id=PROJECT, name=name, created_at=utc(self.clock.now()), vip_port_id=vip.id,
             vip_address=vip.fixed_ips[0].address, vip_subnet_id=self.vip_subnet.id, provider="amphora",
             vip_network_id=self.vip_subnet.network_id,
+            additional_vips=tuple(
+                AdditionalVip(subnet_id=f.subnet_id, ip_address=f.address, port_id=vip.id) for f in vip.fixed_ips[1:]
+            ),
+            **fields,
         )  # fmt: skip
         with self.wish(id) as conn:
             self.insert(conn, balancer)
@@ -296,20 +309,11 @@ class World:
         assert self.count(tables.work) == len(places)
 
 
-_TEMPLATE: list[Path] = []
-
-
 @contextmanager
 def a_world(settings: Settings = SETTINGS) -> Iterator[World]:
-    """A world with an empty database of its own, removed at the end. Quick: the tables are copied, not made."""
-    with tempfile.TemporaryDirectory(dir=SCRATCH) as scratch:
-        if not _TEMPLATE:
-            template = Path(tempfile.mkdtemp(dir=SCRATCH)) / "template.sqlite"
-            schema.upgrade(f"sqlite:///{template}")
-            _TEMPLATE.append(template)
-        path = Path(scratch) / "x.sqlite"
-        shutil.copy(_TEMPLATE[0], path)
-        store = TroubledStore(f"sqlite:///{path}")
+    """A world with an empty database of its own."""
+    with DATABASES.fresh() as url:
+        store = TroubledStore(url)
         try:
             yield World(store, settings)
         finally:

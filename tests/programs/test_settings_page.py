@@ -34,6 +34,9 @@ def test_the_printed_configuration_can_be_read_again(tmp_path: Path) -> None:
         ("[api_settings]\nauth_strategy = noauth\nbind_host = 0.0.0.0\n", "auth_strategy"),
         ("[controller_worker]\nlease_s = soon\n", "lease_s"),
         ("[DEFAULT]\ndebug = perhaps\n", "debug"),
+        ("[drivers]\ncompute = nowhere\n", "compute"),
+        ("[drivers]\nnetwork = agent\n", "network"),
+        ("[drivers]\namphora = none\n", "amphora"),
     ],
 )
 def test_a_wrong_value_stops_a_program_with_its_name(

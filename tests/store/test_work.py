@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from colonnade.store import work
 from colonnade.store.store import Store
@@ -21,8 +21,18 @@ def claim(store: Store, now: float, owner: str = "w1") -> work.Lease | None:
 
 
 def touch(store: Store, now: float = 0, *, delete: bool = False) -> int:
+    def write(conn: Connection) -> int:
+        work.touch(conn, "a", now, delete=delete)
+        return work.generation(conn, "a")
+
+    return store.written(write)
+
+
+def test_a_new_subject_begins_as_if_it_was_touched(store: Store) -> None:
     with store.write() as conn:
-        return work.touch(conn, "a", now, delete=delete)
+        work.begin(conn, "a", 3)
+        work.touch(conn, "b", 3)
+    assert row(store)[1:] == row(store, "b")[1:]
 
 
 def test_each_write_raises_the_generation_and_makes_it_due(store: Store) -> None:

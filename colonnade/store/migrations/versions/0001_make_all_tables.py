@@ -2,6 +2,7 @@
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects.mysql import MEDIUMBLOB
 
 revision = "0001"
 down_revision = None
@@ -45,7 +46,7 @@ def upgrade() -> None:
         sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
         sa.Column("loadbalancer_id", sa.String(length=36), nullable=False),
         sa.Column("project_id", sa.String(length=64), nullable=False),
-        sa.Column("at", sa.Float(), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
         sa.Column("kind", sa.String(length=16), nullable=False),
         sa.Column("object_type", sa.String(length=32), nullable=False),
         sa.Column("object_id", sa.String(length=36), nullable=False),
@@ -79,7 +80,7 @@ def upgrade() -> None:
         sa.Column("http_method", sa.String(length=32), nullable=True),
         sa.Column("url_path", sa.String(length=255), nullable=True),
         sa.Column("expected_codes", sa.String(length=36), nullable=True),
-        sa.Column("http_version", sa.Float(), nullable=True),
+        sa.Column("http_version", sa.Double(), nullable=True),
         sa.Column("domain_name", sa.String(length=255), nullable=True),
         sa.PrimaryKeyConstraint("id"),
     )
@@ -202,6 +203,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("listener_id", "amphora_id"),
     )
     with op.batch_alter_table("listener_statistics", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_listener_statistics_amphora_id"), ["amphora_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_listener_statistics_loadbalancer_id"), ["loadbalancer_id"], unique=False)
 
     op.create_table(
@@ -304,6 +306,7 @@ def upgrade() -> None:
         sa.Column("mac_address", sa.String(length=17), nullable=False),
         sa.Column("device_id", sa.String(length=255), nullable=False),
         sa.Column("device_owner", sa.String(length=255), nullable=False),
+        sa.Column("qos_policy_id", sa.String(length=36), nullable=True),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("network_id", "mac_address", name=op.f("uq_local_port_network_id")),
     )
@@ -311,6 +314,73 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_local_port_device_id"), ["device_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_local_port_name"), ["name"], unique=False)
         batch_op.create_index(batch_op.f("ix_local_port_project_id"), ["project_id"], unique=False)
+
+    op.create_table(
+        "local_qos_policy",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("project_id", sa.String(length=64), nullable=False),
+        sa.Column("description", sa.String(length=255), nullable=False),
+        sa.Column("tags", sa.JSON(), nullable=False),
+        sa.Column("created_at", sa.DateTime(), nullable=False),
+        sa.Column("updated_at", sa.DateTime(), nullable=False),
+        sa.Column("revision_number", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("shared", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    with op.batch_alter_table("local_qos_policy", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_local_qos_policy_name"), ["name"], unique=False)
+        batch_op.create_index(batch_op.f("ix_local_qos_policy_project_id"), ["project_id"], unique=False)
+
+    op.create_table(
+        "local_qos_rule",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("policy_id", sa.String(length=36), nullable=False),
+        sa.Column("direction", sa.String(length=8), nullable=False),
+        sa.Column("max_kbps", sa.Integer(), nullable=False),
+        sa.Column("max_burst_kbps", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("policy_id", "direction", name=op.f("uq_local_qos_rule_policy_id")),
+    )
+
+    op.create_table(
+        "local_security_group",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("project_id", sa.String(length=64), nullable=False),
+        sa.Column("description", sa.String(length=255), nullable=False),
+        sa.Column("tags", sa.JSON(), nullable=False),
+        sa.Column("created_at", sa.DateTime(), nullable=False),
+        sa.Column("updated_at", sa.DateTime(), nullable=False),
+        sa.Column("revision_number", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    with op.batch_alter_table("local_security_group", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_local_security_group_name"), ["name"], unique=False)
+        batch_op.create_index(batch_op.f("ix_local_security_group_project_id"), ["project_id"], unique=False)
+
+    op.create_table(
+        "local_security_rule",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("project_id", sa.String(length=64), nullable=False),
+        sa.Column("description", sa.String(length=255), nullable=False),
+        sa.Column("tags", sa.JSON(), nullable=False),
+        sa.Column("created_at", sa.DateTime(), nullable=False),
+        sa.Column("updated_at", sa.DateTime(), nullable=False),
+        sa.Column("revision_number", sa.Integer(), nullable=False),
+        sa.Column("security_group_id", sa.String(length=36), nullable=False),
+        sa.Column("ethertype", sa.String(length=4), nullable=False),
+        sa.Column("protocol", sa.String(length=16), nullable=True),
+        sa.Column("port_range_min", sa.Integer(), nullable=True),
+        sa.Column("port_range_max", sa.Integer(), nullable=True),
+        sa.Column("remote_ip_prefix", sa.String(length=64), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    with op.batch_alter_table("local_security_rule", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_local_security_rule_project_id"), ["project_id"], unique=False)
+        batch_op.create_index(
+            batch_op.f("ix_local_security_rule_security_group_id"), ["security_group_id"], unique=False
+        )
 
     op.create_table(
         "local_project",
@@ -325,7 +395,7 @@ def upgrade() -> None:
     op.create_table(
         "local_revoked_token",
         sa.Column("audit_id", sa.String(length=32), nullable=False),
-        sa.Column("expires_at", sa.Float(), nullable=False),
+        sa.Column("expires_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("audit_id"),
     )
     with op.batch_alter_table("local_revoked_token", schema=None) as batch_op:
@@ -462,12 +532,12 @@ def upgrade() -> None:
         sa.Column("generation", sa.Integer(), nullable=False),
         sa.Column("settled_generation", sa.Integer(), nullable=False),
         sa.Column("delete_wanted", sa.Boolean(), nullable=False),
-        sa.Column("due_at", sa.Float(), nullable=True),
+        sa.Column("due_at", sa.Double(), nullable=True),
         sa.Column("attempts", sa.Integer(), nullable=False),
-        sa.Column("failing_since", sa.Float(), nullable=True),
+        sa.Column("failing_since", sa.Double(), nullable=True),
         sa.Column("owner", sa.String(length=64), nullable=True),
         sa.Column("epoch", sa.Integer(), nullable=False),
-        sa.Column("expires_at", sa.Float(), nullable=True),
+        sa.Column("expires_at", sa.Double(), nullable=True),
         sa.PrimaryKeyConstraint("subject"),
     )
     with op.batch_alter_table("work", schema=None) as batch_op:
@@ -592,7 +662,9 @@ def upgrade() -> None:
         sa.Column("mode", sa.String(length=255), nullable=True),
         sa.Column("expiration", sa.DateTime(), nullable=True),
         sa.Column("content_type", sa.String(length=64), nullable=True),
-        sa.Column("payload", sa.LargeBinary(length=262144), nullable=True),
+        sa.Column(
+            "payload", sa.LargeBinary(length=262144).with_variant(MEDIUMBLOB(), "mysql", "mariadb"), nullable=True
+        ),
         sa.PrimaryKeyConstraint("id"),
     )
     with op.batch_alter_table("local_secret", schema=None) as batch_op:

@@ -1,0 +1,72 @@
+"""The control plane alone: ./try with drivers that do nothing."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from standalone import ROOT, Api, Standalone, installation, run
+from support import eventually
+
+from colonnade import supervisor
+
+pytestmark = [pytest.mark.system, pytest.mark.root]
+
+SETTINGS = """
+[drivers]
+compute = noop
+network = noop
+amphora = noop
+[api_settings]
+processes = 2
+"""
+SUBNET = "12345678-0000-4000-8000-000000000000"
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standalone]:
+    settings = tmp_path_factory.mktemp("noop") / "noop.conf"
+    settings.write_text(SETTINGS)
+    with installation("--config", str(settings)) as made:
+        yield made
+
+
+def _owners(standalone: Standalone) -> dict[str, int]:
+    """Programs and the users they run as."""
+    pids = {f.stem: supervisor.running(f) for f in (standalone.state / "run").glob("*.pid")}
+    return {name: Path(f"/proc/{pid}").stat().st_uid for name, pid in pids.items()}
+
+
+def test_a_load_balancer_is_active_with_no_agent_and_no_namespace(alone: Standalone) -> None:
+    admin = alone.admin()
+    body = {"name": "nowhere", "vip_subnet_id": SUBNET}
+    lb = admin.until_active(admin.post("lbaas/loadbalancers", {"loadbalancer": body})["id"])
+    assert (lb["vip_subnet_id"], lb["operating_status"]) == (SUBNET, "OFFLINE")
+    assert len(admin.get(f"/load-balancer/v2/octavia/amphorae?loadbalancer_id={lb['id']}")) == 1
+    assert alone.namespaces() == set()
+    owners = _owners(alone)
+    assert {name for name, user in owners.items() if user == 0} == {"keeper", "up"}
+    assert owners.keys() == {"keeper", "up", "api", "api-2", "worker", "health-manager", "housekeeping"}
+    said = run(str(alone.state / "bin" / "colonnade"), "status").stdout
+    assert "api-2" in said and "agent" not in said and "NOT RUNNING" not in said
+    admin.delete(f"lbaas/loadbalancers/{lb['id']}")
+    admin.until_gone(lb["id"])
+
+
+def test_each_api_process_answers_while_the_other_is_gone(alone: Standalone) -> None:
+    for name in ("api", "api-2"):
+        before = alone.pid(name)
+        alone.kill(name)
+        for _ in range(20):
+            assert Api(alone.port).ask("GET", "/").status == 200
+        eventually(
+            lambda name=name, before=before: supervisor.running(alone.state / f"run/{name}.pid") not in (0, before)
+        )
+
+
+def test_the_demo_is_refused_without_an_agent(tmp_path: Path) -> None:
+    settings = tmp_path / "noop.conf"
+    settings.write_text(SETTINGS)
+    words = ("--state", f"/var/tmp/colonnade-{tmp_path.name}", "--port", "21590", "--demo", "--config", str(settings))
+    done = run(str(ROOT / "try"), *words, check=False)
+    assert done.returncode == 1
+    assert "--demo needs the agent" in done.stderr
