@@ -12,7 +12,6 @@ from sqlalchemy import ColumnElement, Connection, Table
 from colonnade.api import replies
 from colonnade.api.writing import Api
 from colonnade.errors import Invalid
-from colonnade.settings import ApiSettings
 from colonnade.store import query, tables
 from colonnade.types import Json
 
@@ -74,7 +73,7 @@ def reply(
 ) -> dict[str, Any]:
     """The document of one page."""
     section = api.settings.api_settings
-    args = _counted(Args.of(req), section)
+    args = counted(api, req)
     table = tables.OF[listed.cls]
     page = _page(args, table, section.most_items if section.allow_pagination else None, listed)
     conditions = [*where, *_filters(args, table, listed)]
@@ -93,11 +92,12 @@ def reply(
 
 def fields(api: Api, req: falcon.Request) -> list[str]:
     """The keys that the request wants of an object; none: all."""
-    return _counted(Args.of(req), api.settings.api_settings).every("fields")
+    return counted(api, req).every("fields")
 
 
-def _counted(args: Args, section: ApiSettings) -> Args:
-    """The arguments without those that the operator has switched off."""
+def counted(api: Api, req: falcon.Request) -> Args:
+    """The request's arguments without those that the operator has switched off."""
+    section = api.settings.api_settings
 
     def counts(name: str) -> bool:
         if name in _PAGING:
@@ -106,7 +106,7 @@ def _counted(args: Args, section: ApiSettings) -> Args:
             return section.allow_sorting
         return section.allow_field_selection if name == "fields" else section.allow_filtering
 
-    return Args(tuple(pair for pair in args.pairs if counts(pair[0])))
+    return Args(tuple(pair for pair in Args.of(req).pairs if counts(pair[0])))
 
 
 def _page(args: Args, table: Table, most: int | None, listed: Listed) -> query.Page:

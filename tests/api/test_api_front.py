@@ -120,7 +120,9 @@ def test_what_is_switched_off_is_ignored(service: Service, option: str, query: s
 
 def test_switches_leave_the_rest_alone(service: Service) -> None:
     lb = service.load_balancer(name="a")
+    assert service.get("providers?name=none&fields=name")["providers"] == []
     service.reset(allow_filtering=False, allow_field_selection=False)
+    assert set(service.get("providers?name=none&fields=name")["providers"][0]) == {"name", "description"}
     service.get("loadbalancers?project_id=bob-project&name=a", expect=403)
     assert len(service.get(f"loadbalancers/{lb['id']}?fields=id")["loadbalancer"]) > 20
     assert service.get("loadbalancers?limit=1")["loadbalancers_links"]
