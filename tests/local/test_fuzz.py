@@ -66,6 +66,10 @@ class Fuzzed:
         subnet = admin.make("subnet", network_id=network["id"], cidr="10.3.0.0/24")
         port = admin.make("port", network_id=network["id"])
         floating = admin.make("floatingip", floating_network_id=admin.network("public")["id"])
+        group = admin.post("/network/v2.0/security-groups", {"security_group": {"name": "g"}}).json["security_group"]
+        wanted = {"security_group_id": group["id"], "direction": "ingress"}
+        rule = admin.post("/network/v2.0/security-group-rules", {"security_group_rule": wanted}).json
+        limits = admin.post("/network/v2.0/qos/policies", {"policy": {"name": "q"}}).json["policy"]
         secret = {"name": "s", "payload": "text", "payload_content_type": "text/plain"}
         ref = admin.post("/key-manager/v1/secrets", secret).json["secret_ref"]
         holder = {"type": "generic", "name": "c", "secret_refs": [{"name": "a", "secret_ref": ref}]}
@@ -76,6 +80,8 @@ class Fuzzed:
             "networks": network["id"], "subnets": subnet["id"], "ports": port["id"], "floatingips": floating["id"],
             "secrets": ref.rpartition("/")[2], "containers": container.rpartition("/")[2], "tags": "tag",
             "projects": people["project"]["id"], "users": people["user"]["id"], "roles": role["id"],
+            "security-groups": group["id"], "policies": limits["id"],
+            "security-group-rules": rule["security_group_rule"]["id"],
         }  # fmt: skip
         self.good: dict[str, Json] = {
             "/network/v2.0/networks": {"network": {"name": "n", "admin_state_up": True, "shared": False, "mtu": 1500}},
@@ -88,6 +94,13 @@ class Fuzzed:
                 "device_id": "", "device_owner": "", "allowed_address_pairs": [], "security_groups": []}},
             "/network/v2.0/floatingips": {"floatingip": {
                 "floating_network_id": admin.network("public")["id"], "port_id": port["id"], "fixed_ip_address": None}},
+            "/network/v2.0/security-groups": {"security_group": {"name": "g", "description": "d"}},
+            "/network/v2.0/security-group-rules": {"security_group_rule": {
+                **wanted, "protocol": "tcp", "ethertype": "IPv4",
+                "port_range_min": 80, "port_range_max": 90, "remote_ip_prefix": "10.0.0.0/8"}},
+            "/network/v2.0/qos/policies": {"policy": {"name": "q", "description": "d", "shared": False}},
+            "bandwidth_limit_rules": {"bandwidth_limit_rule": {
+                "max_kbps": 1000, "max_burst_kbps": 100, "direction": "egress"}},
             "/identity/v3/auth/tokens": {"auth": {
                 "identity": {"methods": ["token"], "token": {"id": admin.token}},
                 "scope": {"project": {"name": "admin", "domain": {"id": "default"}}}}},
@@ -110,7 +123,7 @@ class Fuzzed:
         secrets = LocalSecrets(store=cloud.store, seal=Seal(cloud.settings.state / "secrets"), clock=cloud.clock)
         network = network_api.routes(cloud.store, cloud.bell, cloud.clock, host_routes.nothing)
         services = {
-            "/network": network, "/compute": compute.routes(cloud.store), "/image": image.routes(),
+            "/network": network, "/compute": compute.routes(cloud.store), "/image": image.routes(cloud.store),
             "/identity": identity_api.routes(cloud.identity),
             "/key-manager": key_manager.routes(secrets, cloud.bell, cloud.clock),
         }  # fmt: skip
