@@ -98,7 +98,7 @@ def _api(args: argparse.Namespace) -> int:
         settings=settings, store=store, clock=clock, network=drivers.network(), supplies=drivers.supplies(),
         doorbell=drivers.doorbell(listen=False),
     )  # fmt: skip
-    serve.serve(app, settings.api_settings)
+    serve.serve(app, settings)
     return 0
 
 

@@ -174,7 +174,7 @@ class Item:
         )
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, object_id: str, rule_id: str) -> None:
-        fields = listing.Args.of(req).every("fields")
+        fields = listing.fields(self.api, req)
         document = self._existing(object_id, rule_id, caller(req), "l7rule:get_one")
         answer(resp, {"rule": replies.choose([document], fields)[0]})
 

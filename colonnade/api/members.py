@@ -200,7 +200,7 @@ class Item:
         )
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, object_id: str, member_id: str) -> None:
-        fields = listing.Args.of(req).every("fields")
+        fields = listing.fields(self.api, req)
         document = self._existing(object_id, member_id, caller(req), "member:get_one")
         answer(resp, {"member": replies.choose([document], fields)[0]})
 
