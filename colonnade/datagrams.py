@@ -6,6 +6,7 @@ Written by the control plane, read by the agent. Imports nothing but the standar
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from ipaddress import ip_address
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -96,7 +97,7 @@ def from_text(text: str) -> Datagrams:
     try:
         data = _Fields(json.loads(text))
         return Datagrams(
-            vips=tuple(data.texts("vips") or ()),
+            vips=tuple(_address(v) for v in data.texts("vips") or ()),
             listeners=tuple(_listener(_Fields(x)) for x in data.every("listeners")),
             pools=tuple(_pool(_Fields(x)) for x in data.every("pools")),
         )
@@ -140,6 +141,9 @@ class _Fields:
             raise ValueError(f"{FILE}: {name} is not a list of texts")
         return values
 
+    def address(self, name: str) -> str:
+        return _address(self.text(name))
+
     def maybe(self, name: str, read: Callable[[str], _T]) -> _T | None:
         return None if self._data[name] is None else read(name)
 
@@ -153,6 +157,17 @@ class _Fields:
         return value
 
 
+def _address(text: str) -> str:
+    """An address; none with a zone, which may be any text. Raises ValueError."""
+    if "%" in text:
+        raise ValueError(f"{text[:80]!r} is not an address that a load balancer can have or reach")
+    return str(ip_address(text))
+
+
+def _network(text: str) -> str:
+    return f"{_address(text.partition('/')[0])}/{int(text.partition('/')[2])}"
+
+
 def _listener(data: _Fields) -> Listener:
     allowed = data.texts("allowed")
     return Listener(
@@ -160,7 +175,7 @@ def _listener(data: _Fields) -> Listener:
         protocol=data.one_of("protocol", "udp", "sctp"),
         port=data.number("port", 1, 65535),
         limit=data.maybe("limit", lambda n: data.number(n, 0, 0xFFFFFFFF)),
-        allowed=None if allowed is None else tuple(allowed),
+        allowed=None if allowed is None else tuple(_network(n) for n in allowed),
         idle=data.number("idle", 0, 0x7FFFFFFF),
         pool=data.maybe("pool", data.identity),
     )
@@ -194,7 +209,7 @@ def _monitor(data: _Fields) -> Monitor:
 
 def _member(data: _Fields) -> Member:
     return Member(
-        id=data.identity("id"), address=data.text("address"), port=data.number("port", 1, 65535),
+        id=data.identity("id"), address=data.address("address"), port=data.number("port", 1, 65535),
         weight=data.number("weight", 0, 65535), backup=data.flag("backup"), enabled=data.flag("enabled"),
-        monitor_address=data.text("monitor_address"), monitor_port=data.number("monitor_port", 1, 65535),
+        monitor_address=data.address("monitor_address"), monitor_port=data.number("monitor_port", 1, 65535),
     )  # fmt: skip

@@ -75,7 +75,8 @@ class Traffic:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bundle:
     """Everything an amphora must be. ``files`` are names relative to its directory, ``haproxy.cfg`` among them
-    when there is anything to serve. The digest is not part of it: see ``digest``.
+    when HAProxy has anything to serve, ``datagrams.json`` (see ``colonnade.datagrams``) when the kernel has. The
+    digest is not part of it: see ``digest``.
 
     Of files, ``*.pem`` (certificates with keys), ``*.ca`` and ``*.crl`` may change without a reload, as may ``*.acl``
     (patterns) and ``*.map``. ``keep`` names files of the first three kinds that the amphora goes on with as it has
@@ -190,7 +191,7 @@ class Counters:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MemberState:
-    """A member as HAProxy sees it: its status column, and the last health check in words."""
+    """A member as HAProxy or the agent sees it, in HAProxy's words: its status column, and what the last check said."""
 
     status: str  # UP | UP 1/3 | DOWN | DOWN 1/2 | DRAIN | MAINT | no check
     check: str = ""  # HAProxy's check_status (L4OK, L4CON, L7STS, ...) and check_code

@@ -75,7 +75,6 @@ class Balancer:
         """What the file says. Raises Refused."""
         try:
             want = _NOTHING if text is None else from_text(text)
-            ruleset.render(want, State())
         except ValueError as e:
             raise Refused(422, f"The agent does not take this load balancer's UDP and SCTP: {e}.",
                           "Change the listeners, pools or members that it names.") from e  # fmt: skip

@@ -9,6 +9,7 @@ flow ends when it was silent for ``idle`` seconds; there are never more than ``m
 import contextlib
 import json
 import os
+import resource
 import selectors
 import signal
 import socket
@@ -75,10 +76,14 @@ class Relay:
         for key in set(self._doors) - wanted:
             self._close(self._doors.pop(key))
         for place, member in wanted - set(self._doors):
-            door = self._doors[place, member] = Door(place, member)
+            try:
+                door = self._doors[place, member] = Door(place, member)
+            except OSError as e:
+                print(f"{place[0]} port {place[1]} cannot be had: {e}", file=sys.stderr, flush=True)
+                continue
             self._selector.register(door.socket, selectors.EVENT_READ, door)
         fresh = Path("own/relay.new")
-        fresh.write_text(json.dumps(given["doors"]))  # tells the agent what is open
+        fresh.write_text(json.dumps([[*place, *member] for place, member in self._doors]))  # tells the agent
         fresh.replace("own/relay.open")
 
     def run(self) -> None:
@@ -159,7 +164,9 @@ class Relay:
 def main() -> None:
     """Until it is ended."""
     os.umask(0o077)
-    relay = Relay(int(sys.argv[1]))
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    relay = Relay(min(int(sys.argv[1]), max(64, most // 2)))
     relay.read()
     relay.run()
 

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 _PORTS = range(1024, 10240)  # below those that the kernel gives out
 _MOST_FLOWS = 4096  # a descriptor each
 _SHORT_LIFE, _LONGEST_PAUSE = 5.0, 10.0
+_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # it may have put a pipe there
 _PATIENCE = 2.0  # seconds for it to open its doors
 
 Door = tuple[str, int, str, int]  # address and port, the member's address and port
@@ -179,7 +180,7 @@ class Relays:
     def _opened(self) -> set[Door]:
         """What it says is open; the file is its own, so it is believed only as far as it names our doors."""
         try:
-            with open(os.open(self._run / "own" / "relay.open", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)) as f:  # noqa: PTH123
+            with open(os.open(self._run / "own" / "relay.open", _FLAGS)) as f:  # noqa: PTH123
                 return {(a, p, b, q) for a, p, b, q in json.loads(f.read(1 << 20))}
         except (OSError, ValueError, TypeError):
             return set()

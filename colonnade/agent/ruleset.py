@@ -60,10 +60,12 @@ def able(pool: Pool, down: Collection[tuple[str, str]]) -> list[Member]:
 def numbers(want: Datagrams) -> dict[str, int]:
     """A number for each member, never 0. It depends on the member's id alone, but for a chance of one to 2^32."""
     found: dict[str, int] = {}
+    taken: set[int] = {0}
     for member_id in sorted({m.id for pool in want.pools for m in pool.members}):
         number = int.from_bytes(hashlib.blake2s(member_id.encode(), digest_size=4).digest())
-        while not number or number in found.values():
+        while number in taken:
             number = (number + 1) % (1 << 32)
+        taken.add(number)
         found[member_id] = number
     return found
 
@@ -72,11 +74,11 @@ def crossing(want: Datagrams) -> dict[str, tuple[Member, str]]:
     """Members that some client reaches through the relay only, each with the VIP of the other IP version. UDP alone: an
     SCTP association names its addresses itself."""
     used = {x.pool for x in want.listeners if x.protocol == "udp"}
-    vips = {ip_address(v).version: v for v in reversed(want.vips)}
+    vips = {_ip(v).version: v for v in reversed(want.vips)}
     found = {}
     for pool in want.pools:
         for member in pool.members if pool.id in used else ():
-            other = 10 - ip_address(member.address).version
+            other = 10 - _ip(member.address).version
             if other in vips:
                 found[member.id] = (member, vips[other])
     return found
@@ -88,7 +90,7 @@ def render(want: Datagrams, state: State) -> Ruleset:
         return Ruleset()
     pools = {p.id: p for p in want.pools}
     number = numbers(want)
-    vips = {v: sorted({str(a) for a in map(ip_address, want.vips) if a.version == v}) for v in _FAMILIES}
+    vips = {v: list(dict.fromkeys(str(a) for a in map(_ip, want.vips) if a.version == v)) for v in _FAMILIES}
     vips = {v: found for v, found in vips.items() if found}
     objects: dict[tuple[str, str], str] = {}
     chains: dict[str, tuple[str, tuple[str, ...]]] = {}
@@ -128,6 +130,13 @@ def counted(name: str) -> tuple[str, str] | None:
     """What a counter is of: in, out or new, and the listener's id. None: none of ours."""
     kind, _, rest = name.partition("_")
     return (kind, str(UUID(rest))) if kind in ("in", "out", "new") and len(rest) == 32 else None
+
+
+def _ip(text: str) -> IPv4Address | IPv6Address:
+    """An address, never with a zone: that may be any text. Raises ValueError."""
+    if "%" in text:
+        raise ValueError(f"{text!r} is not a plain address")
+    return ip_address(text)
 
 
 def _line(verb: str, kind: str, name: str, rest: str = "") -> str:
@@ -185,7 +194,8 @@ def _client(pool: Pool, version: int) -> str:
 def _gate(listener: Listener, pool: Pool | None, vips: Mapping[int, list[str]]) -> Iterator[str]:
     """For every packet of a client: whether it may come in, what it counts, how long its flow lasts."""
     if listener.allowed is not None:
-        networks = [ip_network(n, strict=False) for n in listener.allowed]
+        networks = [ip_network((_ip(a), int(bits)), strict=False) for a, _, bits in
+                    (n.partition("/") for n in listener.allowed)]  # fmt: skip
         for version, family in _FAMILIES.items():
             inside = [str(n) for n in collapse_addresses(n for n in networks if n.version == version)]  # type: ignore[type-var]  # one version each
             yield f"{family} saddr != {_set(inside)} drop" if inside else f"meta nfproto ipv{version} drop"
@@ -240,7 +250,7 @@ def _pick_for(
 
 
 def _target(member: Member, version: int, listener: Listener, vip: str, relays: Mapping[str, int]) -> str | None:
-    address: IPv4Address | IPv6Address = ip_address(member.address)
+    address = _ip(member.address)
     if address.version == version:
         return f"{address} . {int(member.port)}"
     port = relays.get(member.id) if listener.protocol == "udp" else None

@@ -16,6 +16,8 @@ def in_turn(weights: Mapping[str, int]) -> list[str]:
     """Each member as often as its weight says, spread as evenly as can be (smooth weighted round robin)."""
     scaled = _scaled({name: w for name, w in sorted(weights.items()) if w > 0})
     total = sum(scaled.values())
+    if total == len(scaled):
+        return list(scaled)
     due = dict.fromkeys(scaled, 0)
     slots = []
     for _ in range(total):
@@ -30,10 +32,7 @@ def in_turn(weights: Mapping[str, int]) -> list[str]:
 def by_hash(weights: Mapping[str, int]) -> list[str]:
     """A member for each bucket (weighted rendezvous hashing): shares are near the weights, and a change of one member
     moves only what it gains or loses."""
-    rows = [(name, w, _lots(name)) for name, w in sorted(weights.items()) if w > 0]
-    if not rows:
-        return []
-    return [min(rows, key=lambda row: row[2][bucket] / row[1])[0] for bucket in range(BUCKETS)]
+    return list(_by_hash(tuple(sorted((name, w) for name, w in weights.items() if w > 0))))
 
 
 def by_load(weights: Mapping[str, int], flows: Mapping[str, int], expected: int) -> dict[str, int]:
@@ -57,6 +56,18 @@ def _level(weights: Mapping[str, int], flows: Mapping[str, int], expected: int) 
         weight += weights[name]
         level = water / weight
     return level
+
+
+@lru_cache(maxsize=256)
+def _by_hash(weights: tuple[tuple[str, int], ...]) -> tuple[str, ...]:
+    winners = [""] * BUCKETS if weights else []
+    lowest = [math.inf] * BUCKETS
+    for name, weight in weights:
+        for bucket, lot in enumerate(_lots(name)):
+            if lot / weight < lowest[bucket]:
+                lowest[bucket] = lot / weight
+                winners[bucket] = name
+    return tuple(winners)
 
 
 @lru_cache(maxsize=4096)

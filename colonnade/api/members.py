@@ -75,7 +75,8 @@ class Members(Kind[Member]):
             operating_status=OperatingStatus.OFFLINE if watched else OperatingStatus.NO_MONITOR,
         )
         self._check_addresses(member)
-        rules.member_has_way(member.address, pool.protocol, bundle.vips(lb))
+        if not lb.foreign:
+            rules.member_has_way(member.address, pool.protocol, bundle.vips(lb))
         return member
 
     def _check_addresses(self, member: Member) -> None:
@@ -199,7 +200,7 @@ class Item:
         )
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, object_id: str, member_id: str) -> None:
-        fields = listing.Args.of(req).every("fields")
+        fields = listing.fields(self.api, req)
         document = self._existing(object_id, member_id, caller(req), "member:get_one")
         answer(resp, {"member": replies.choose([document], fields)[0]})
 

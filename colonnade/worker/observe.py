@@ -37,9 +37,10 @@ class Seen:
         found = answer or {}
         self.row = dataclasses.replace(self.row, digest=found.get("digest"))
         self.secrets = tuple(found.get("secrets") or ())
-        failing = found.get("error") or found.get("haproxy") == "failing"
-        why = found.get("error") or "it ends as soon as it is started"
-        self.failing = f"HAProxy does not run in amphora {self.row.id}: {why}" if failing else None
+        ending = found.get("haproxy") == "failing"
+        why = found.get("error") or ("it ends as soon as it is started" if ending else None)
+        what = "HAProxy does not run in amphora" if ending else "Its agent cannot have as wanted amphora"
+        self.failing = f"{what} {self.row.id}: {why}" if why else None
 
     def truthful(self, vip: NetworkPort | None, balancer: LoadBalancer) -> Amphora:
         """Its row with the addresses it has, and ALLOCATED once it runs a bundle."""

@@ -57,10 +57,14 @@ class Servers:
         return f"{self.rig.net}.0.{last}" if version == 4 else f"{self.rig.net6}:{last}"
 
     def start(self, name: str) -> None:
+        self.run(name, self.address(name, 4), self.address(name, 6))
+
+    def run(self, name: str, *addresses: str) -> None:
+        """Answer datagrams to port 53 of these addresses in the namespace of that name."""
         script = Path(__file__).with_name("udp_member.py")
         words = ["nsenter", f"--net={namespaces.path(self.namespace(name))}", sys.executable, str(script), name]
-        for version in (4, 6):
-            words += [self.address(name, version), "53"]
+        for address in addresses:
+            words += [address, "53"]
         self.running[name] = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
         out = self.running[name].stdout
         assert out is not None
@@ -103,7 +107,7 @@ _OWN: dict[str, str] = {}  # addresses of amphorae: with another one, all flows 
 
 def bundle(rig: Rig, amphora: str, want: Datagrams, config: str | None = None, **changes: Any) -> wire.Bundle:
     four = next(v for v in want.vips if "." in v)
-    six = tuple(f"{v}/128" for v in want.vips if ":" in v)
+    six = tuple(f"{v}/128" if ":" in v else f"{v}/32" for v in want.vips if v != four)
     own = changes.pop("own", None) or _OWN.get(amphora) or _OWN.setdefault(amphora, rig.address())
     made = rig.bundle(amphora, four, config, vips=six, own=own, **changes)
     text = {datagrams.FILE: datagrams.to_text(want)} if want.listeners else {}

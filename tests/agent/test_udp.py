@@ -8,9 +8,11 @@ from dataclasses import replace
 
 import pytest
 from datagrams import Client, Datagrams, Persistence, Servers, ask, bundle, listener, member, pool, vips
-from rig import Rig, config, eventually, get
+from rig import Rig, config, eventually, get, new_id
 
 from colonnade import wire
+from colonnade.agent import namespaces
+from colonnade.agent.network import attach
 
 
 def refused(vip: str, port: int = 53) -> bool:
@@ -60,6 +62,9 @@ def test_members_of_the_other_ip_version_are_reached(rig: Rig, servers: Servers)
     fronts = (listener(six), listener(four, port=54))
     rig.push(bundle(rig, amphora, Datagrams(vips=both, listeners=fronts, pools=(six, four))))
     assert [ask(both[0]), ask(both[1]), ask(both[0], 54), ask(both[1], 54)] == ["u1", "u1", "u2", "u2"]
+    many = (*both, rig.address())
+    rig.push(bundle(rig, amphora, Datagrams(vips=(many[2], *both), listeners=fronts, pools=(six, four))))
+    assert [ask(vip) for vip in many] == ["u1"] * 3
     clients = [Client(both[0]) for _ in range(20)]
     assert len({c.ask()[2] for c in clients}) == 20  # each flow has a port of its own towards the member
     large = Client(both[0])
@@ -350,3 +355,33 @@ def test_a_file_that_is_wrong_is_refused_with_the_reason(rig: Rig, servers: Serv
     with pytest.raises(Exception, match="does not take this load balancer's UDP"):
         rig.push(bundle(rig, amphora, Datagrams(vips=both, listeners=(front,), pools=())))
     assert eventually(lambda: (rig.client.observe(rig.url, amphora) or {"digest": ""})["digest"] is None)
+
+
+def test_a_member_on_another_network_is_reached_through_its_own_interface(rig: Rig, servers: Servers) -> None:
+    amphora, both = rig.amphora(), vips(rig)
+    far = f"{rig.net}.1.30"
+    namespace = servers.namespace("far")
+    namespaces.create(namespace)
+    attach(rig.here, rig.other, namespace, addresses=[f"{far}/24"], mtu=1450)
+    servers.run("far", far)
+    there = member(servers, "u1", address=far)
+    to = pool(there)
+    made = bundle(rig, amphora, Datagrams(vips=both[:1], listeners=(listener(to),), pools=(to,)))
+    own = f"{rig.net}.1.31"
+    second = wire.Interface(
+        port_id=new_id(), network_id=rig.other, mac="fa:16:3e:00:00:31", mtu=1450, addresses=(f"{own}/24",)
+    )
+    rig.push(replace(made, interfaces=(*made.interfaces, second)))
+    assert Client(both[0]).ask()[:2] == ["far", own]
+
+
+def test_a_floating_ip_leads_to_udp_too(rig: Rig, servers: Servers) -> None:
+    amphora, both = rig.amphora(), vips(rig)
+    to = pool(member(servers, "u1"))
+    rig.push(bundle(rig, amphora, Datagrams(vips=both, listeners=(listener(to),), pools=(to,))))
+    floating = f"{rig.net}.255.77"
+    rig.client.put_fabric(replace(rig.fabric, floating_ips={floating: both[0]}))
+    try:
+        assert ask(floating) == "u1"
+    finally:
+        rig.client.put_fabric(rig.fabric)
