@@ -98,7 +98,7 @@ def _api(args: argparse.Namespace) -> int:
         settings=settings, store=store, clock=clock, network=drivers.network(), supplies=drivers.supplies(),
         doorbell=drivers.doorbell(listen=False),
     )  # fmt: skip
-    serve.serve(app, settings.api_settings)
+    serve.serve(app, settings)
     return 0
 
 
@@ -154,14 +154,13 @@ def _driver_agent(args: argparse.Namespace) -> int:
     settings = _begin(args)
     from colonnade.clock import SystemClock
     from colonnade.driver_agent.run import DriverAgent
-    from colonnade.local.network import LocalNetwork
-    from colonnade.local.vault import LocalSecrets, Seal
     from colonnade.store.store import Store
+    from colonnade.wiring import Wiring
 
     clock, store = SystemClock(), Store(settings.database_url)
+    drivers = Wiring(settings, store, clock)
     agent = DriverAgent(
-        settings=settings, store=store, network=LocalNetwork(store, clock), clock=clock,
-        secrets=LocalSecrets(store=store, seal=Seal(settings.state / "secrets"), clock=clock),
+        settings=settings, store=store, network=drivers.network(), clock=clock, secrets=drivers.secrets()
     )  # fmt: skip
     agent.run(_stop_signal())
     return 0

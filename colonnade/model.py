@@ -1,7 +1,7 @@
 """The words of the load-balancing API: resources, their fields, their constraints.
 
 A field is one line here. Request bodies, replies, table columns and OpenAPI are derived from these classes
-(``api.shapes``, ``store.tables``). Marks (``Fixed``, ``Shown``, ``Refused``, ``Hidden``) say who may set a field.
+(``api.shapes``, ``store.tables``). Marks (``Fixed``, ``Shown``, ``Hidden``) say who may set a field.
 Values are plain: addresses are normalised text, times naive UTC, lists tuples, JSON objects dicts.
 """
 

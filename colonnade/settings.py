@@ -43,7 +43,11 @@ class Default:
 class Database:
     """[database]"""
 
-    connection: str = _option("", "SQLAlchemy URL; empty: SQLite in the state directory.")
+    connection: str = _option(
+        "",
+        "mysql+pymysql://user:password@host/database (MariaDB, MySQL) or postgresql+psycopg://user:password@host/"
+        "database; the user may make tables there. Empty: SQLite in the state directory.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,7 +56,7 @@ class ApiSettings:
 
     bind_host: str = _option("127.0.0.1", "Address the API listens on.")
     bind_port: int = _option(9876, "TCP port the API listens on.", min=1, max=65535)
-    processes: int = _option(1, "Processes that answer requests; each takes some 80 MB.", min=1, max=64)
+    processes: int = _option(1, "Processes that answer requests; each takes some 60 MB.", min=1, max=64)
     threads: int = _option(8, "Threads of each process that answer requests.", min=1, max=256)
     auth_strategy: str = _option(
         "builtin",
@@ -61,7 +65,15 @@ class ApiSettings:
         "options); no identity of our own is served.",
         choices=["builtin", "noauth", "keystone"],
     )
-    pagination_max_limit: int = _option(1000, "Most items on one page of a list.", min=1)
+    allow_pagination: bool = _option(True, "Whether limit, marker and page_reverse count; else they are ignored.")
+    allow_sorting: bool = _option(True, "Whether sort, sort_key and sort_dir of lists count; else they are ignored.")
+    allow_filtering: bool = _option(True, "Whether filters and tags of lists count; else they are ignored.")
+    allow_field_selection: bool = _option(True, "Whether fields counts; else it is ignored.")
+    pagination_max_limit: str = _option(
+        "1000",
+        "Most items on one page of a list; infinite or a negative number: no limit.",
+        regex=r"^(infinite|-[0-9]{1,9}|[1-9][0-9]{0,8})$",
+    )
     api_base_uri: str = _option("", "Base of links in replies; empty: from the request.")
     max_request_body_size: int = _option(1048576, "Bytes of a request body that are accepted.", min=1024)
     allow_ping_health_monitors: bool = _option(True, "Whether PING health monitors may be created.")
@@ -96,10 +108,38 @@ class ApiSettings:
         ),
         "Providers that load balancers may have, name: description. amphora and octavia are built in; another one is "
         "looked up among the installed packages (docs/providers.md).",
-        item_type=types.String(regex=r"[^\s:,]{1,64}\s*:[^:].*"),
+        item_type=types.String(regex=r"^[^\s:,]{1,64}\s*:.*$"),
     )
     default_provider_driver: str = _option("amphora", "Provider of load balancers that name none.")
     token_lifetime_s: int = _option(86400, "Seconds a token of the built-in identity is good for.", min=60)
+
+    @property
+    def most_items(self) -> int | None:
+        """On one page of a list; None: no limit."""
+        text = str(self.pagination_max_limit)
+        return None if text == "infinite" or text.startswith("-") else int(text)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OsloMiddleware:
+    """[oslo_middleware]"""
+
+    enable_proxy_headers_parsing: bool = _option(
+        False,
+        "Whether X-Forwarded-Proto, -Host, -Prefix and -For are believed: only behind a proxy that sets them itself "
+        "and lets none of a client's through.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cors:
+    """[cors]"""
+
+    allowed_origin: tuple[str, ...] = _option(
+        (), "Origins of web pages that may use the API from a browser, as https://dashboard.example; * for any."
+    )
+    allow_credentials: bool = _option(True, "Whether such a page may send its user's credentials; not with *.")
+    max_age: int = _option(3600, "Seconds a browser keeps what it was told of this.", min=0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -296,6 +336,8 @@ class Settings:
     default: Default = field(default_factory=Default)
     database: Database = field(default_factory=Database)
     api_settings: ApiSettings = field(default_factory=ApiSettings)
+    oslo_middleware: OsloMiddleware = field(default_factory=OsloMiddleware)
+    cors: Cors = field(default_factory=Cors)
     oslo_policy: OsloPolicy = field(default_factory=OsloPolicy)
     controller_worker: ControllerWorker = field(default_factory=ControllerWorker)
     health_manager: HealthManager = field(default_factory=HealthManager)
@@ -378,6 +420,11 @@ def load(files: list[str]) -> Settings:
         raise WrongSetting(
             f"[api_settings] auth_strategy = noauth goes with a loopback bind_host only, not with {api.bind_host}: "
             "anybody who reaches the port would be admin."
+        )
+    if api.auth_strategy == "noauth" and found.oslo_middleware.enable_proxy_headers_parsing:
+        raise WrongSetting(
+            "[oslo_middleware] enable_proxy_headers_parsing does not go with [api_settings] auth_strategy = noauth: "
+            "what a client says of itself would make it admin."
         )
     if api.default_provider_driver not in found.providers:
         raise WrongSetting(

@@ -19,13 +19,11 @@ class Mark(Enum):
 
     FIXED = "given at creation, never changed by a user"
     SHOWN = "only in replies"
-    REFUSED = "known to the API, answered 501 when given: its effect does not exist here yet"
     HIDDEN = "stored, never in a body or a reply"
 
 
 Fixed = Annotated[T, Mark.FIXED]
 Shown = Annotated[T, Mark.SHOWN]
-Refused = Annotated[T, Mark.REFUSED]
 Hidden = Annotated[T, Mark.HIDDEN]
 
 

@@ -10,6 +10,7 @@ import falcon
 
 from colonnade.api import (
     amphorae,
+    front,
     l7rules,
     loadbalancers,
     members,
@@ -67,7 +68,7 @@ def make_wsgi(
     apps: dict[str, WSGIApplication] = dict(local.make_apps(**parts, reached=host_routes.reader(settings.agent.slot)))
     secrets = LocalSecrets(store=store, seal=Seal(settings.state / "secrets"), clock=clock)
     root = make_lb_app(**parts, supplies=supplies or Host(), secrets=secrets)
-    return Prefixes({**apps, "/load-balancer": root}, root)
+    return front.before(Prefixes({**apps, "/load-balancer": root}, root), settings)
 
 
 def _keystone(settings: Settings, clock: Clock) -> "Keystone | None":

@@ -87,6 +87,7 @@ class Listeners(Kind[Listener]):
         if listener.default_pool_id is not None:
             pool = trees.find_mutable(tree, Pool, listener.default_pool_id)
             rules.listener_takes_pool(listener.protocol, pool.protocol)
+            rules.listener_keeps_clients(listener.protocol, pool)
         rules.headers(listener.insert_headers, listener.protocol)
         tls_rules.listener(listener, self.api.settings.api_settings)
         rules.cidrs_go_with(tree.load_balancer, listener.allowed_cidrs)

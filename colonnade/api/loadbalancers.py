@@ -271,7 +271,7 @@ class Events:
         api = self.kind.api
         self.kind.owned(object_id, "loadbalancer:get_status", caller(req))
         args = listing.Args.of(req)
-        limit = listing.limit_of(args.one("limit"), api.settings.api_settings.pagination_max_limit)
+        limit = listing.limit_of(args.one("limit"), api.settings.api_settings.most_items)
         with api.store.read() as conn:
             found = query.load_balancer_events(conn, object_id, limit, _marker(args.one("marker")))
         documents = [

@@ -156,7 +156,7 @@ class Item:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, object_id: str) -> None:
         _may(self.kind, "get_one", req)
-        fields = listing.Args.of(req).every("fields")
+        fields = listing.fields(self.api, req)
         with self.api.store.read() as conn:
             row = self._row(conn, object_id)
         answer(resp, {self.kind.body.root: replies.choose([_document(self.kind, row)], fields)[0]})

@@ -14,7 +14,7 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from colonnade.api import describe, offers, replies, rules, shapes
 from colonnade.core import tls
 from colonnade.model import Amphora, HealthMonitor, L7Policy, L7Rule, Listener, LoadBalancer, Member, Pool
-from colonnade.types import Json, Mark
+from colonnade.types import Json
 
 _NOT_OFFERED = frozenset({"request_sriov"})
 _HEADERS = tuple(sorted(rules.HEADERS | tls.CLIENT_HEADERS))
@@ -75,9 +75,8 @@ def _schemas() -> Json:
     )  # fmt: skip
     schemas: Json = made["$defs"]
     for body in bodies:
-        refused = {n for n, notes in shapes.marks(body.cls).items() if Mark.REFUSED in notes}
         for suffix in ("Create", "Update", "Node"):
-            _offer(schemas.get(f"{body.cls.__name__}{suffix}", {}), refused | _NOT_OFFERED)
+            _offer(schemas.get(f"{body.cls.__name__}{suffix}", {}), _NOT_OFFERED)
     _offer(schemas["ListenerCreate"], {"l7policies"})  # only with a new load balancer
     for cls, links in _LINKS.items():
         schema = schemas[cls.__name__]

@@ -9,7 +9,7 @@ from colonnade.api.writing import Api
 from colonnade.drivers import Network
 from colonnade.drivers.provider import Unimplemented
 from colonnade.errors import Broken, Busy, Invalid, Later, ProviderFailed
-from colonnade.model import Caller, Subnet
+from colonnade.model import AdditionalVip, Caller, Subnet
 from colonnade.types import Json
 
 _FIELDS = ("vip_address", "vip_port_id", "vip_subnet_id", "vip_network_id")
@@ -18,13 +18,14 @@ _FIELDS = ("vip_address", "vip_port_id", "vip_subnet_id", "vip_network_id")
 def resolve(api: Api, who: Caller, provider: str, lb_id: str, project_id: str, given: Json) -> Vip:
     """The VIP, its port made by the provider, or by us where the provider leaves that to us. Raises as vip.resolve,
     and what a provider raises."""
-    wanted = _wanted(api.network, who, given)
+    wanted = _wanted(api.network, who, lb_id, given)
+    more = _more(wanted, given)
     try:
-        answer = api.providers.call(provider, "create_vip_port", lb_id, project_id, dict(wanted), [])
+        answer = api.providers.call(provider, "create_vip_port", lb_id, project_id, dict(wanted), list(more))
     except Unimplemented:
         return vip.resolve(api.network, who, lb_id, project_id, given)
-    made = answer[0] if isinstance(answer, tuple | list) and len(answer) == 2 else None
-    if not isinstance(made, Mapping):
+    made, others = answer if isinstance(answer, tuple | list) and len(answer) == 2 else (None, None)
+    if not isinstance(made, Mapping) or not isinstance(others, tuple | list) or len(others) != len(more):
         raise ProviderFailed(f"Provider '{provider}' reports error: create_vip_port gave no pair of VIP and others.")
     found = {**wanted, **{name: made[name] for name in _FIELDS if made.get(name)}}
     wrong = [name for name in _FIELDS if not isinstance(found.get(name), str) or not found[name]]
@@ -32,16 +33,32 @@ def resolve(api: Api, who: Caller, provider: str, lb_id: str, project_id: str, g
         raise ProviderFailed(f"Provider '{provider}' reports error: create_vip_port gave no {', '.join(wrong)}.")
     try:
         address = str(ip_address(found["vip_address"]))
-    except ValueError:
+        additional = tuple(_additional({**asked, **dict(got)}) for asked, got in zip(more, others, strict=True))
+    except (ValueError, TypeError, KeyError):
         raise ProviderFailed(f"Provider '{provider}' reports error: create_vip_port gave no address.") from None
     return Vip(
         vip_address=address, vip_port_id=found["vip_port_id"], vip_subnet_id=found["vip_subnet_id"],
         vip_network_id=found["vip_network_id"], vip_owned=made.get("octavia_owned") is True,
+        vip_qos_policy_id=given.get("vip_qos_policy_id"), additional_vips=additional,
     )  # fmt: skip
 
 
-def _wanted(network: Network, who: Caller, given: Json) -> Json:
+def _more(wanted: Json, given: Json) -> list[Json]:
+    """The additional VIPs in octavia-lib's words; all are on the VIP's network."""
+    network = {"network_id": wanted.get("vip_network_id")}
+    return [{**network, **{k: v for k, v in a.items() if v is not None}} for a in given.get("additional_vips") or ()]
+
+
+def _additional(made: Json) -> AdditionalVip:
+    return AdditionalVip(
+        subnet_id=str(made["subnet_id"]), ip_address=str(ip_address(made["ip_address"])), port_id=made["port_id"]
+    )
+
+
+def _wanted(network: Network, who: Caller, lb_id: str, given: Json) -> Json:
     """What is known of the VIP before it has a port, in octavia-lib's words; what is not known is left out."""
+    if network.made_up(lb_id, given) is not None:
+        return {name: given[name] for name in _FIELDS if given.get(name)}
     try:
         if given.get("vip_port_id"):
             place = vip.resolve(network, who, "", "", given)  # a port that is there: nothing is made

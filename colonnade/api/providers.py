@@ -128,7 +128,7 @@ class Providers:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         access.check("provider:get_all", caller(req), caller(req).project_id)
-        answer(resp, {"providers": _chosen(req, self.api.providers.described)})
+        answer(resp, {"providers": _chosen(self.api, req, self.api.providers.described)})
 
 
 class Capabilities:
@@ -142,7 +142,7 @@ class Capabilities:
         access.check(target, caller(req), caller(req).project_id)
         self.api.providers.check(provider)
         words = self.words if own(provider) else self._asked(provider)
-        answer(resp, {f"{self.what}_capabilities": _chosen(req, words)})
+        answer(resp, {f"{self.what}_capabilities": _chosen(self.api, req, words)})
 
     def _asked(self, provider: str) -> dict[str, str]:
         found = self.api.providers.call(provider, f"get_supported_{self.what}_metadata") or {}
@@ -151,8 +151,8 @@ class Capabilities:
         return {str(name): str(description) for name, description in found.items()}
 
 
-def _chosen(req: falcon.Request, described: dict[str, str]) -> list[Json]:
-    args = listing.Args.of(req)
+def _chosen(api: Api, req: falcon.Request, described: dict[str, str]) -> list[Json]:
+    args = listing.counted(api, req)
     found = [{"name": n, "description": d} for n, d in described.items()]
     for key in ("name", "description"):
         wanted = args.one(key)

@@ -53,16 +53,18 @@ FIELDS: dict[type[Any], tuple[str, ...]] = {
     for c in (LoadBalancer, Listener, Pool, Member, HealthMonitor, L7Policy, L7Rule, Amphora, Quota, *_OFFERS)
 }
 _COLUMN_NAMES = {c: (*names, *_PARENTS.get(c, ())) for c, names in FIELDS.items()}
-_KEYS = {c: (*names, "tenant_id") if "project_id" in names else names for c, names in _COLUMN_NAMES.items()}
 COLUMNS: dict[type[Any], tuple[ColumnElement[Any], ...]] = {
-    c: tuple(tables.OF[c].c["project_id" if k == "tenant_id" else k] for k in keys) for c, keys in _KEYS.items()
-}  # tenant_id is project_id by its old name
+    c: tuple(tables.OF[c].c[name] for name in names) for c, names in _COLUMN_NAMES.items()
+}
 
 
 def documents(conn: Connection, cls: type[Any], found: Sequence[Row[Any]]) -> list[Json]:
     """The documents of rows that were selected by ``COLUMNS``."""
-    keys = _KEYS[cls]
+    keys = _COLUMN_NAMES[cls]
     made = [dict(zip(keys, row, strict=True)) for row in found]
+    if "project_id" in keys:
+        for document in made:
+            document["tenant_id"] = document["project_id"]  # its old name
     linker = _LINKERS.get(cls)
     links = linker(conn, [d["id"] for d in made]) if linker and made else {}
     finish = _FINISH.get(cls)
@@ -76,7 +78,9 @@ def of_tree(tree: Tree, value: Resource) -> Json:
     """The document of an object of this tree."""
     cls = type(value)
     row = rows.to_row(value)
-    document = {k: row["project_id" if k == "tenant_id" else k] for k in _KEYS[cls]}
+    document = {k: row[k] for k in _COLUMN_NAMES[cls]}
+    if "project_id" in document:
+        document["tenant_id"] = document["project_id"]
     finish = _FINISH.get(cls)
     if finish:
         finish(document, _links(tree))

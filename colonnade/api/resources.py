@@ -163,7 +163,7 @@ class Item:
         self.kind, self.api = kind, kind.api
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, object_id: str) -> None:
-        fields = listing.Args.of(req).every("fields")
+        fields = listing.fields(self.api, req)
         answer(resp, shown(self.api, self.kind, object_id, caller(req), fields))
 
     def on_put(self, req: falcon.Request, resp: falcon.Response, object_id: str) -> None:

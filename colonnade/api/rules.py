@@ -46,6 +46,16 @@ def listener_takes_pool(listener: L, pool: P) -> None:
         )
 
 
+def listener_keeps_clients(listener: L, pool: Pool) -> None:
+    """400 unless a listener of this protocol can keep clients as the pool wants it."""
+    kind = pool.session_persistence and pool.session_persistence.type
+    if kind in (PersistenceType.HTTP_COOKIE, PersistenceType.APP_COOKIE) and listener in (L.TCP, L.HTTPS):
+        raise Invalid(
+            f"Validation failure: Listeners of protocol {listener} cannot read cookies: session persistence of type "
+            f"{kind} of pool {pool.id} would have no effect there. Use SOURCE_IP, or a listener of protocol HTTP."
+        )
+
+
 def pool_takes_monitor(pool: P, monitor: MonitorType) -> None:
     """400 unless a pool of this protocol may be checked so."""
     if monitor not in (_MONITORS_OF_DATAGRAMS if pool in _DATAGRAM_POOLS else _MONITORS_OF_STREAMS):
@@ -61,7 +71,7 @@ def member_has_way(address: str, protocol: P, vip_addresses: Iterable[str]) -> N
     if protocol is P.SCTP and versions and ip_address(address).version not in versions:
         raise Unsupported(
             f"Provider 'amphora' does not support a requested option: Member {address} of an SCTP pool is of another "
-            "IP version than the VIP."
+            "IP version than every VIP."
         )
 
 

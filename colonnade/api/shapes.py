@@ -1,8 +1,7 @@
 """Request bodies, derived from the model: one pydantic class for creation and one for change of each resource.
 
 A parsed body is a dict of the fields that were given, as model values; None where null was given. Unknown fields,
-fields nobody may set and wrong values raise Invalid with all that is wrong; fields whose effect does not exist here
-raise Unsupported unless they ask for nothing.
+fields nobody may set and wrong values raise Invalid with all that is wrong.
 """
 
 import dataclasses
@@ -30,7 +29,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from colonnade.api import describe
-from colonnade.errors import Invalid, Unsupported
+from colonnade.errors import Invalid
 from colonnade.model import (
     AdditionalVip,
     AvailabilityZone,
@@ -108,9 +107,7 @@ class Body:
 
     def values(self, shape: type[BaseModel], inner: Any) -> Json:  # noqa: ANN401
         """What is inside the root, parsed."""
-        given = parse(shape, inner, f"{self.argument}.{self.root}")
-        refuse(self.cls, given)
-        return given
+        return parse(shape, inner, f"{self.argument}.{self.root}")
 
     def _inner(self, document: Any, missing: str) -> Any:  # noqa: ANN401
         if not isinstance(document, dict) or self.root not in document:
@@ -129,19 +126,6 @@ def parse(shape: type[BaseModel], inner: Any, where: str) -> Json:  # noqa: ANN4
         return {n: _given(v) for n, v in _fields(shape.model_validate(inner))}
     except ValidationError as e:
         raise Invalid(" ".join(_sentence(detail, where) for detail in e.errors(include_url=False))) from e
-
-
-def refuse(cls: type[Any], given: Json) -> None:
-    """Take out refused fields that ask for nothing; raise Unsupported for one that asks for something."""
-    if cls is Member and given.pop("request_sriov", None):
-        raise Invalid(
-            "Validation failure: request_sriov needs a flavor with allow_member_sriov, which no load balancer here "
-            "has; leave it out."
-        )
-    for name, nothing in _REFUSED[cls].items():
-        if name in given and given[name] not in (None, (), {}, nothing):
-            raise Unsupported(f"The field {name} has no effect in this deployment yet; leave it out.")
-        given.pop(name, None)
 
 
 def marks(cls: type[Any]) -> dict[str, list[Any]]:
@@ -412,13 +396,6 @@ _NESTED: dict[Any, Any] = {
 }
 _CHANGED_PERSISTENCE: Any = _persistence("SessionPersistenceUpdate", type_required=False)
 
-
-def _refused(cls: type[Any]) -> dict[str, Any]:
-    fields = {f.name: f.default for f in dataclasses.fields(cls)}
-    return {n: fields[n] for n, notes in marks(cls).items() if Mark.REFUSED in notes}
-
-
-_REFUSED = {c: _refused(c) for c in _ALSO_AT_CREATION}
 
 # A full tree: creation without parents, with children in place.
 _NODE = ("loadbalancer_id", "listener_id", "pool_id")

@@ -41,15 +41,16 @@ class Answers:
                 items = request.get(kind) or []
                 if not isinstance(items, list):
                     raise Refused(f"{kind} is not a list.", status_object=kind)
-                self._apply(kind, items)
+                if kind == "loadbalancers":
+                    self._apply_each(items)
+                else:
+                    self._apply(kind, items)
         except Refused as e:
             log.warning("A status report was refused: %s", e)
             return fault(str(e), **e.told)
         return OK
 
     def _apply(self, kind: str, items: list[object]) -> None:
-        if kind == "loadbalancers":
-            self._release(items)
         refused = None
         with self._store.write() as conn:
             report = reports.Report(conn, self._clock.now())
@@ -62,18 +63,18 @@ class Answers:
         if refused:
             raise refused
 
-    def _release(self, items: list[object]) -> None:
-        """VIP ports of load balancers that are gone: before their rows, so that no port is forgotten."""
-        with self._store.read() as conn:
-            found = [reports.vip_port(conn, "loadbalancers", item) for item in items]
-        for port_id in found:
+    def _apply_each(self, items: list[object]) -> None:
+        """Load balancers one by one: the VIP port of one goes before its row, so that none is forgotten."""
+        for item in items:
+            with self._store.read() as conn:
+                port_id = reports.vip_port(conn, "loadbalancers", item)
             if port_id is not None:
                 try:
                     self._network.release(port_id)
                 except (Later, Broken) as e:
-                    raise Refused(
-                        f"The VIP port {port_id} could not be removed: {e}", status_object="loadbalancers"
-                    ) from e
+                    why = f"The VIP port {port_id} could not be removed: {e}"
+                    raise Refused(why, status_object="loadbalancers", status_record=item) from e
+            self._apply("loadbalancers", [item])
 
     def statistics(self, request: object) -> Json:
         """Write counters of listeners. Items before the first bad one stay written."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from colonnade.errors import Busy, Conflict, Invalid, ProviderFailed, Unsupported
+from colonnade.errors import ApiError, Busy, Conflict, Invalid, ProviderFailed, Unsupported
 from colonnade.model import OWN_PROVIDERS
 
 log = logging.getLogger(__name__)
@@ -129,7 +129,7 @@ class _Call:
         self._lock = threading.Lock()
         self._begun = self._over = False
         self._value: Any = None
-        self._error: Exception | None = None
+        self._error: ApiError | None = None
 
     def run(self) -> None:
         """Make the driver and call it, unless nobody waits any more by then."""
@@ -140,8 +140,11 @@ class _Call:
                     return
                 self._begun = True
             value = answered(self._provider, lambda: getattr(driver, self._method)(*self._args))
-        except Exception as e:
+        except ApiError as e:
             self._end(None, e)
+        except BaseException as e:  # SystemExit, say: this thread is the provider's, and ends here
+            log.exception("A provider ended its thread.", extra={"provider": self._provider})
+            self._end(None, ProviderFailed(f"Provider '{self._provider}' reports error: {e!r}"))
         else:
             self._end(value, None)
 
@@ -154,7 +157,7 @@ class _Call:
             if not self._over:
                 self._over, self._error = True, lost if self._begun else unready
 
-    def _end(self, value: Any, error: Exception | None) -> None:  # noqa: ANN401 - what drivers give
+    def _end(self, value: Any, error: ApiError | None) -> None:  # noqa: ANN401 - what drivers give
         with self._lock:
             if not self._over:
                 self._over, self._value, self._error = True, value, error

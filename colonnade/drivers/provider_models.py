@@ -59,7 +59,7 @@ class Translator:
         """The object with all that is below it; every field is set but those that octavia-lib leaves to chance."""
         cls = type(value)
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-        return _CLASSES[cls](**self._own(cls, value.id, fields), **self._below(value))
+        return _CLASSES[cls](**{**self._own(cls, value.id, fields), **self._below(value)})
 
     def change(self, old: Resource, new: Resource) -> Any:  # noqa: ANN401
         """The object's id and the fields that a user changed; all others are Unset."""
@@ -99,8 +99,9 @@ class Translator:
         tree, id = self.tree, value.id
         match value:
             case model.LoadBalancer():
+                more = [{**plain(v), "network_id": value.vip_network_id} for v in value.additional_vips]
                 return {
-                    "listeners": self._all(tree.listeners), "pools": self._all(tree.pools),
+                    "additional_vips": more, "listeners": self._all(tree.listeners), "pools": self._all(tree.pools),
                     **({} if self.flavor is None else {"flavor": self.flavor}),
                     **({} if self.zone is None else {"availability_zone": self.zone}),
                 }  # fmt: skip

@@ -6,6 +6,7 @@ the last one was looked at replaces it (its counters are sums since the epoch be
 """
 
 import logging
+import math
 import socket
 import threading
 from collections.abc import Mapping
@@ -110,7 +111,9 @@ class HealthManager:
         self._store = store
         self._clock = clock
         self._inbox = Inbox(options.heartbeat_timeout_s)
-        self._judge = Judge(store, doorbell, options.heartbeat_timeout_s, clock.now())
+        # Amphorae that are nowhere never say a word.
+        patience_s = math.inf if settings.drivers.amphora == "noop" else options.heartbeat_timeout_s
+        self._judge = Judge(store, doorbell, patience_s, clock.now())
         self._outage = False
         family = socket.AF_INET6 if ":" in options.bind_ip else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_DGRAM)

@@ -45,7 +45,7 @@ def make_apps(
             admit=admit,
             base_uri=api.api_base_uri,
             longest_body=api.max_request_body_size,
-            page_limit=api.pagination_max_limit,
+            page_limit=api.most_items,
             shape=shape,
             open_paths=open_paths,
         )

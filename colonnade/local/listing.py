@@ -190,13 +190,14 @@ def _order(given: dict[str, list[str]], collection: Collection) -> list[tuple[st
     return order
 
 
-def _limit(given: dict[str, list[str]], most: int) -> int | None:
+def _limit(given: dict[str, list[str]], most: int | None) -> int | None:
     text = given.get("limit", [""])[-1]
     if not text:
         return None
     if not (text.isascii() and text.isdigit()):
         raise Invalid(f"limit: '{text}' must be an integer 0 or greater.")
-    return min(int(text[:9]), most) or None
+    wanted = int(text[:9])
+    return min(wanted, most or wanted) or None
 
 
 def _sortable(value: Any) -> tuple[bool, str, float, str]:  # noqa: ANN401 - a JSON value

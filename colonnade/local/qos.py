@@ -33,7 +33,9 @@ RULE: dict[str, Attribute] = {
 def users(conn: Connection, policy_id: str) -> list[Any]:
     """Load balancers (id, project) whose VIPs follow the policy."""
     follows = load_balancer.c.vip_qos_policy_id == policy_id
-    return list(conn.execute(select(load_balancer.c.id, load_balancer.c.project_id).where(follows)))
+    return list(
+        conn.execute(select(load_balancer.c.id, load_balancer.c.project_id, load_balancer.c.provider).where(follows))
+    )
 
 
 class QosPolicies(Kind):

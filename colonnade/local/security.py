@@ -16,7 +16,7 @@ from colonnade.local.faults import (
 )
 from colonnade.local.kinds import Kind, change, find, may_change, new_row, shared_fields
 from colonnade.local.listing import Collection, tests_of_tags
-from colonnade.model import Caller
+from colonnade.model import OWN_PROVIDERS, Caller
 from colonnade.store import events, work
 from colonnade.store.local_tables import local_security_group, local_security_rule
 from colonnade.store.tables import load_balancer
@@ -31,13 +31,15 @@ _COMMON_KEYS = frozenset(
 
 
 def users(conn: Connection, group_id: str) -> list[Any]:
-    """Load balancers (id, project) whose VIPs are in the group."""
+    """Load balancers (id, project, provider) whose VIPs are in the group."""
     holds = cast(load_balancer.c.vip_sg_ids, String).contains(group_id)
-    return list(conn.execute(select(load_balancer.c.id, load_balancer.c.project_id).where(holds)))
+    c = load_balancer.c
+    return list(conn.execute(select(c.id, c.project_id, c.provider).where(holds)))
 
 
 def tell(conn: Connection, found: list[Any], now: float, sentence: str) -> None:
-    """Have these load balancers looked at, and their owners told why."""
+    """Have these load balancers looked at, and their owners told why. Third parties' providers see to it themselves."""
+    found = [lb for lb in found if lb.provider is None or lb.provider in OWN_PROVIDERS]
     for lb in found:
         work.touch(conn, lb.id, now)
     for lb in found:

@@ -186,7 +186,7 @@ _LOAD_BALANCER_LINKS = union_all(
         _l.loadbalancer_id.in_(_ids)
     ),
     select(literal("pools"), _p.loadbalancer_id, _p.id, _age(_p)).where(_p.loadbalancer_id.in_(_ids)),
-).order_by("age", "id")
+)
 
 _POOL_LINKS = union_all(
     select(literal("listeners").label("what"), _l.default_pool_id.label("of"), _l.id, _age(_l)).where(
@@ -203,7 +203,7 @@ _POOL_LINKS = union_all(
     select(literal("members"), _m.pool_id, _m.id, _age(_m)).where(_m.pool_id.in_(_ids)),
     # A monitor on its way out comes first, so that its successor is the one that stays.
     select(literal("healthmonitor"), _h.pool_id, _h.id, _age(_h)).where(_h.pool_id.in_(_ids)),
-).order_by("age", "id")
+)
 
 _LISTENER_LINKS = (
     select(literal("l7policies").label("what"), _policy.listener_id.label("of"), _policy.id, _policy.position)
@@ -221,12 +221,12 @@ Links = dict[tuple[str, str], list[dict[str, str]]]  # (what, of whom) -> [{"id"
 
 def load_balancer_links(conn: Connection, ids: Iterable[str]) -> Links:
     """The listeners and pools of these load balancers."""
-    return _links(conn, _LOAD_BALANCER_LINKS, ids)
+    return _links(conn, _LOAD_BALANCER_LINKS, ids, sort=True)
 
 
 def pool_links(conn: Connection, ids: Iterable[str]) -> Links:
     """The listeners, members and health monitor of these pools."""
-    return _links(conn, _POOL_LINKS, ids)
+    return _links(conn, _POOL_LINKS, ids, sort=True)
 
 
 def listener_links(conn: Connection, ids: Iterable[str]) -> Links:
@@ -266,7 +266,7 @@ _STATUSES = union_all(
                  protocol_port=_m.protocol_port),
     _status_rows("policy", tables.l7policy, and_(_policy.loadbalancer_id == _LB, _SENDS), parent=_policy.listener_id,
                  aim=_policy.redirect_pool_id),
-).order_by("age", "id")  # fmt: skip
+)  # fmt: skip
 
 
 def statuses(conn: Connection, lb_id: str) -> dict[str, list[Row[Any]]]:
@@ -274,16 +274,20 @@ def statuses(conn: Connection, lb_id: str) -> dict[str, list[Row[Any]]]:
     listeners and policies the pool they send to. Of policies, those that send. Empty: there is no such load balancer.
     """
     found: dict[str, list[Row[Any]]] = {}
-    for row in conn.execute(_STATUSES, {"id": lb_id}):
+    for row in sorted(conn.execute(_STATUSES, {"id": lb_id}), key=lambda r: (r.age, r.id)):  # as in _links
         found.setdefault(row.what, []).append(row)
     return found if "loadbalancer" in found else {}
 
 
-def _links(conn: Connection, statement: Any, ids: Iterable[str]) -> Links:  # noqa: ANN401 - SQLAlchemy's CompoundSelect
+def _links(
+    conn: Connection, statement: Any, ids: Iterable[str], *, sort: bool = False  # noqa: ANN401 - a CompoundSelect
+) -> Links:  # fmt: skip
+    """With ``sort`` by age and id, here: MariaDB would make a temporary table of a union to sort it."""
     found: Links = {}
     wanted = list(ids)
     for start in range(0, len(wanted), _IDS_AT_ONCE):
-        for what, of, its_id, _ in conn.execute(statement, {"ids": wanted[start : start + _IDS_AT_ONCE]}):
+        rows: Iterable[Any] = conn.execute(statement, {"ids": wanted[start : start + _IDS_AT_ONCE]})
+        for what, of, its_id, _ in sorted(rows, key=lambda r: (r[3], r[2])) if sort else rows:
             found.setdefault((what, of), []).append({"id": its_id})
     return found
 

@@ -25,7 +25,7 @@ from colonnade.model import (
     Tree,
 )
 from colonnade.store import events, handover, rows, verdict
-from colonnade.store.tables import COUNTERS, OF, event, listener, listener_statistics, load_balancer
+from colonnade.store.tables import COUNTERS, OF, event, listener, listener_statistics, load_balancer, work
 from colonnade.types import UUID, Json, OperatingStatus, ProvisioningStatus
 
 KINDS: dict[str, type[Resource]] = {  # in the order in which a report is applied: children first
@@ -84,7 +84,8 @@ class Report:
             return
         if not found.reportable:
             raise _refused(kind, id, item, "it is not a provider's to report: the load balancer is our own")
-        self._conn.execute(select(load_balancer.c.id).where(load_balancer.c.id == found.lb_id).with_for_update())
+        # As a write does: one at a time for each load balancer, and the ledger's row before all others.
+        self._conn.execute(select(work.c.subject).where(work.c.subject == found.lb_id).with_for_update())
         if values.get("provisioning_status") == DELETED:
             self._delete(kind, id, found)
         elif values:
@@ -144,7 +145,7 @@ def vip_port(conn: Connection, kind: str, item: object) -> str | None:
     if kind != "loadbalancers" or not isinstance(item, Mapping) or item.get("provisioning_status") != DELETED:
         return None
     c = load_balancer.c
-    mine = (c.id == str(item.get("id")), c.vip_owned.is_(True), c.provider.not_in(OWN_PROVIDERS))
+    mine = (c.id == str(item.get("id")).lower(), c.vip_owned.is_(True), c.provider.not_in(OWN_PROVIDERS))
     return conn.execute(select(c.vip_port_id).where(*mine)).scalar()
 
 

@@ -93,11 +93,15 @@ def _take_vip(sight: Sight, hands: Hands) -> str:
             replace(v, port_id=vip.id, ip_address=address_on(vip, v.subnet_id)) for v in balancer.additional_vips
         ),
     )  # fmt: skip
-    row = {k: v for k, v in to_row(found).items() if k.startswith("vip_") or k == "additional_vips"}
+    row = {k: v for k, v in to_row(found).items() if k in _OF_PORT}
     with hands.write() as conn:
         conn.execute(update(load_balancer).where(load_balancer.c.id == balancer.id).values(row))
     sight.took_vip(vip, found)
     return f"took the VIP {address}"
+
+
+# What follows from the port. Users change other columns of the row meanwhile.
+_OF_PORT = frozenset({"vip_port_id", "vip_network_id", "vip_address", "additional_vips"})
 
 
 def _vip_subnet(hands: Hands, subnet_id: str) -> Subnet:

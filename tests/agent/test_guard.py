@@ -170,7 +170,7 @@ class Peer:
     """A server beside the host's uplink: sends so many bytes to whoever connects, or takes what comes."""
 
     def __init__(self, address: str, size: int) -> None:
-        self.size, self.got = size, 0
+        self.size = size
         self.listening = socket.create_server((address, 0))
         self.port = self.listening.getsockname()[1]
         threading.Thread(target=self._serve, daemon=True).start()
@@ -181,15 +181,18 @@ class Peer:
                 connection, _ = self.listening.accept()
             except OSError:
                 return
-            with connection, contextlib.suppress(OSError):
-                wish = connection.recv(1)
-                if wish == b"d":
-                    connection.sendall(b"x" * self.size)
-                elif wish == b"u":
-                    left = self.size
-                    while left > 0 and (data := connection.recv(min(left, 1 << 16))):
-                        left -= len(data)
-                    connection.sendall(b"done")
+            threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            wish = connection.recv(1)
+            if wish == b"d":
+                connection.sendall(b"x" * self.size)
+            elif wish == b"u":
+                left = self.size
+                while left > 0 and (data := connection.recv(min(left, 1 << 16))):
+                    left -= len(data)
+                connection.sendall(b"done")
 
 
 @contextlib.contextmanager
@@ -197,7 +200,8 @@ def transfers(rig: Rig, size: int) -> Iterator[tuple[Lb, Callable[[bytes], float
     """A load balancer before a Peer, and a transfer through it: "d"own or "u"p, answering its seconds."""
     peer = Peer(str(rig.here.host_addresses[0].ip), size)
     lb = Lb(rig)
-    text = config(lb.four, servers={"s0": f"{rig.here.host_addresses[0].ip}:{peer.port}"})
+    server = f"{rig.here.host_addresses[0].ip}:{peer.port} check inter 100ms fall 1"
+    text = config(lb.four, servers={"peer": server}, extra="    timeout check 300ms\n")
     text = text.replace("mode http", "mode tcp").replace("option idle-close-on-response", "option tcplog")
     lb.bundle = replace(lb.bundle, files={"haproxy.cfg": text})
     lb.admit(Traffic())
@@ -224,9 +228,12 @@ def test_what_leaves_the_vip_is_as_slow_as_it_should_be(rig: Rig) -> None:
     size = 1_500_000
     with transfers(rig, size) as (lb, transfer):
         free = transfer(b"d")
+        rig.drain_beats()
         lb.admit(Traffic(egress=Limit(kilobits=8000, burst_kilobits=800)))  # a megabyte a second
         assert 1.0 < transfer(b"d") < 6
         assert transfer(b"u") < 1  # the other way is as before
+        seen = rig.beat(lb.bundle.amphora_id, lambda b: b.pools)
+        assert seen.pools == {"pool:listener": "UP"}  # checks did not queue behind answers
         lb.admit(Traffic(egress=Limit(kilobits=80_000, burst_kilobits=800)))
         assert transfer(b"d") < 0.9
         lb.admit(Traffic())

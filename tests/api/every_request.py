@@ -11,10 +11,9 @@ from typing import Any
 from lb_service import Service, nobody_has
 from sqlalchemy import insert
 
-from colonnade.api import shapes
-from colonnade.model import Amphora, LoadBalancer
+from colonnade.model import Amphora
 from colonnade.store import rows, tables
-from colonnade.types import AmphoraStatus, Json, Mark
+from colonnade.types import AmphoraStatus, Json
 
 # Who may, of the tokens of lb_service, with Alice's objects.
 ADMIN = frozenset({"admin"})
@@ -131,9 +130,6 @@ REQUESTS = [
     Request(("amphora:put_failover",), "PUT", "/v2/octavia/amphorae/{amphora}/failover", ADMIN, 202),
     Request(("amphora:delete",), "DELETE", "/v2/octavia/amphorae/{broken-amphora}", ADMIN, 204),
 ]  # fmt: skip
-
-# While the field is refused nothing is asked about it; without that mark the lines above are tested as they stand.
-SECURITY_GROUPS = Mark.REFUSED not in shapes.marks(LoadBalancer)["vip_sg_ids"]
 
 
 @dataclass

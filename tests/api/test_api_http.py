@@ -189,6 +189,15 @@ def test_a_database_that_is_away_is_503_with_a_sentence(service: Service) -> Non
     assert service.send("GET", "/healthcheck", by=None).status_code == 503
 
 
+def test_every_letter_that_is_taken_comes_back(service: Service) -> None:
+    name = " a'\"\\%_ \u00e9\u4e2d\U0001f980 "
+    lb = service.load_balancer(name=name, tags=["a", "A", "\u00e1", name])
+    assert lb["name"] == name
+    shown = service.get(f"loadbalancers/{lb['id']}")["loadbalancer"]
+    assert (shown["name"], shown["tags"]) == (name, ["a", "A", "\u00e1", name])
+    assert service.send("POST", "loadbalancers", {"loadbalancer": {"name": "\0"}}).status_code == 400
+
+
 def test_a_bug_is_500_with_the_request_id_and_no_traceback(service: Service, caplog: pytest.LogCaptureFixture) -> None:
     def broken() -> float:
         raise RuntimeError("secret detail")

@@ -6,7 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from lb_service import Service
@@ -14,7 +14,8 @@ from octavia_lib.api.drivers import data_models
 from octavia_lib.api.drivers.data_models import Unset
 from sqlalchemy import insert, select, update
 
-from colonnade.settings import DriverAgent
+from colonnade.local import security
+from colonnade.settings import DriverAgent, Settings, WrongSetting, load
 from colonnade.store import handover, tables, work
 from tests import pki
 
@@ -45,6 +46,14 @@ def calls(service: Service) -> Any:
         return found
 
     return since
+
+
+class LoadBalancerRow(NamedTuple):
+    """What local.security finds of a load balancer."""
+
+    id: str
+    project_id: str
+    provider: str
 
 
 def reported(service: Service) -> None:
@@ -94,6 +103,25 @@ def test_providers_are_those_that_are_enabled(service: Service) -> None:
     assert [p["name"] for p in listed] == ["amphora", "octavia", "mute", "bare", "unloadable", "absent"]
     assert listed[2]["description"] == "of the tests"
     assert service.get("providers?name=mute&fields=name") == {"providers": [{"name": "mute"}]}
+
+
+@pytest.mark.parametrize("line", [
+    "enabled_provider_drivers = amphora: ours,nameless", "enabled_provider_drivers = a name: x,amphora: y",
+    "default_provider_driver = ovn", "enabled_provider_drivers = ovn: theirs",
+])  # fmt: skip
+def test_settings_that_make_no_sense_stop_a_program(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "colonnade.conf"
+    file.write_text(f"[api_settings]\n{line}\n")
+    with pytest.raises(WrongSetting, match="provider_driver"):
+        load([str(file)])
+
+
+def test_settings_are_read_as_octavia_reads_them(tmp_path: Path) -> None:
+    file = tmp_path / "colonnade.conf"
+    file.write_text("[api_settings]\nenabled_provider_drivers = amphora: The old: one.,ovn:\n")
+    assert load([str(file)]).providers == {"amphora": "The old: one.", "ovn": ""}
+    assert load([str(file)]).reports
+    assert not Settings().reports
 
 
 def test_one_that_is_not_enabled_is_refused(service: Service) -> None:
@@ -209,6 +237,12 @@ def test_the_loop_never_hears_of_it(service: Service) -> None:
     with service.store.read() as conn:
         assert work.due(conn, service.clock.now() + 1e9, 100) == []
     assert (ledger(service, lb["id"]).owner, ledger(service, lb["id"]).due_at) == (None, None)
+    before = ledger(service, lb["id"])
+    with service.store.write() as conn:  # as those do who see that something in the world has changed
+        work.disturb(conn, lb["id"], service.clock.now())
+        assert not work.nudge(conn, lb["id"], service.clock.now())
+        security.tell(conn, [LoadBalancerRow(lb["id"], "alice-project", "mute")], service.clock.now(), "s")
+    assert ledger(service, lb["id"]) == before
 
 
 def test_each_write_calls_its_method(service: Service, calls: Any) -> None:
@@ -376,6 +410,7 @@ def test_certificates_reach_the_driver_with_their_keys(service: Service, calls: 
 # --- what comes of it ------------------------------------------------------------------------------------------------
 
 RAISED = [
+    ("SystemExit", 500, "Provider 'mute' reports error: SystemExit('of the whole program')"),
     ("DriverError", 500, "Provider 'mute' reports error: said to users"),
     ("NotImplementedError", 501, "Provider 'mute' does not support a requested action: said to users"),
     ("UnsupportedOptionError", 501, "Provider 'mute' does not support a requested option: said to users"),
@@ -486,6 +521,21 @@ def test_a_vip_that_the_provider_makes_is_the_providers(
     assert service.cloud.ours() == []
     with service.store.read() as conn:
         assert conn.execute(select(tables.load_balancer.c.vip_owned)).scalar() is False
+
+
+def test_additional_vips_are_asked_for_and_taken(service: Service, calls: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = service.cloud.add_subnet("fd00::/64", service.subnet.network_id, "alice-project")
+    more = [{"subnet_id": other.id}]
+    lb = service.load_balancer(provider="mute", additional_vips=more)
+    (_, vip), (_, (given,)) = calls()
+    assert vip[3] == [{"network_id": service.subnet.network_id, "subnet_id": other.id}]
+    (shown,) = lb["additional_vips"]
+    assert given.additional_vips == [{**shown, "network_id": service.subnet.network_id}]
+    monkeypatch.setenv("EXAMPLE_VIP", "own")
+    lb = service.load_balancer(provider="mute", additional_vips=[{**more[0], "ip_address": "fd00::7"}])
+    assert lb["additional_vips"] == [{"subnet_id": other.id, "ip_address": "fd00::7", "port_id": lb["id"]}]
+    lb = {"vip_subnet_id": service.subnet.id, "provider": "mute", "additional_vips": more}
+    service.post("loadbalancers", {"loadbalancer": lb}, expect=500)  # the driver gave it no address
 
 
 def test_a_vip_port_of_ones_own_is_told(service: Service, calls: Any) -> None:

@@ -398,3 +398,23 @@ def test_a_failed_creation_leaves_no_port(service: Service) -> None:
     service.post("loadbalancers", {"loadbalancer": body}, expect=409)
     assert len(service.cloud.ports) == ports
     assert service.get("loadbalancers")["loadbalancers"] == []
+
+
+@pytest.mark.parametrize("pool", ["PROXY", "PROXYV2", "HTTP"])
+@pytest.mark.parametrize("keep", [{"type": "HTTP_COOKIE"}, {"type": "APP_COOKIE", "cookie_name": "c"}], ids=str)
+def test_a_listener_that_reads_no_cookies_refuses_pools_that_need_them(
+    service: Service, pool: str, keep: dict[str, str]
+) -> None:
+    """Wherever the two meet; where cookies are read, and with the client's address, all is well."""
+    lb = service.load_balancer()
+    base = {"protocol": pool, "lb_algorithm": "ROUND_ROBIN", "loadbalancer_id": lb["id"]}
+    tcp = service.listener(lb, protocol="TCP", protocol_port=1)
+    wanted = {**base, "session_persistence": keep, "listener_id": tcp["id"]}
+    assert "cannot read cookies" in service.post("pools", {"pool": wanted}, expect=400)["faultstring"]
+    made = service.post("pools", {"pool": {**base, "session_persistence": keep}})["pool"]
+    for listener, expect in (("TCP", 400), ("HTTP", 201)):
+        body = {"protocol": listener, "protocol_port": 2, "loadbalancer_id": lb["id"], "default_pool_id": made["id"]}
+        service.post("listeners", {"listener": body}, expect=expect)
+    service.put(f"listeners/{tcp['id']}", {"listener": {"default_pool_id": made["id"]}}, expect=400)
+    other = service.post("pools", {"pool": {**wanted, "session_persistence": {"type": "SOURCE_IP"}}})["pool"]
+    service.put(f"pools/{other['id']}", {"pool": {"session_persistence": keep}}, expect=400)

@@ -265,3 +265,11 @@ def test_a_ports_policy_is_the_default(grouped: Service) -> None:
     grouped.cloud.ports[other.id] = other
     lb = grouped.load_balancer(vip_port_id=other.id, vip_subnet_id=None, vip_qos_policy_id=None)
     assert lb["vip_qos_policy_id"] is None
+
+
+def test_sctp_members_are_of_the_ip_version_of_some_vip(service: Service, six: Subnet) -> None:
+    both = service.load_balancer(additional_vips=[{"subnet_id": six.id}])
+    service.member(service.pool(both, protocol="SCTP"), address="fd00:2::1")
+    alone = service.pool(service.load_balancer(), protocol="SCTP")
+    body = {"member": {"address": "fd00:2::1", "protocol_port": 80}}
+    service.post(f"pools/{alone['id']}/members", body, expect=501)

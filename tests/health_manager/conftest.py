@@ -56,11 +56,10 @@ class World:
         self.sequence = 0
         self.manager = self.start()
 
-    def start(self):
+    def start(self, **more):
         options = replace(Settings().health_manager, bind_port=0)
-        return HealthManager(
-            settings=replace(Settings(), health_manager=options), store=self.store, doorbell=self.bell, clock=self.clock
-        )
+        settings = replace(Settings(), health_manager=options, **more)
+        return HealthManager(settings=settings, store=self.store, doorbell=self.bell, clock=self.clock)
 
     def add(self, *, monitor=True, member_name="one", amphora_status=AmphoraStatus.ALLOCATED):
         """A load balancer with listener, pool, member and monitor, and its amphora; its ids by kind."""

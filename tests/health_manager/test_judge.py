@@ -13,6 +13,7 @@ from sqlalchemy.exc import OperationalError
 from colonnade import wire
 from colonnade.clock import utc
 from colonnade.health_manager import counts
+from colonnade.settings import Drivers
 from colonnade.store import amphorae, tables
 from colonnade.types import AmphoraStatus
 
@@ -119,6 +120,19 @@ def test_an_amphora_that_falls_silent_is_told_once_and_its_return_heals(world):
     world.hear(world.beat(ids))
     row = world.row(tables.load_balancer, ids["lb"])
     assert (row.operating_status, row.reason) == ("ONLINE", None)
+
+
+def test_amphorae_that_are_nowhere_are_never_silent(world):
+    ids = world.add()
+    world.manager._socket.close()
+    world.manager = world.start(drivers=Drivers(amphora="noop"))
+    before = world.row(tables.load_balancer, ids["lb"])
+    for _ in range(4):
+        world.clock.time += 600
+        world.manager.turn()
+    assert world.row(tables.load_balancer, ids["lb"]) == before
+    assert before.operating_status == "OFFLINE"
+    assert world.row_of_work(ids["lb"]).due_at is None
 
 
 def test_a_manager_that_was_away_calls_nobody_silent(world):

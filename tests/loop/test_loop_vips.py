@@ -2,6 +2,7 @@
 
 import pytest
 
+from colonnade.drivers.fake import no_trouble
 from colonnade.model import QosPolicy, SecurityGroup, Subnet
 from colonnade.wire import Admission, Limit, Traffic
 from tests.loop.world import World
@@ -102,3 +103,21 @@ def test_a_lost_group_opens_nothing_and_is_told(world: World) -> None:
     worker.turn(lb)
     assert _traffic(world, lb) == Traffic()
     assert world.balancer(lb).reason is None
+
+
+def test_a_port_made_again_undoes_no_write_of_the_user(world: World, six: Subnet) -> None:
+    world.cloud.groups[GROUP] = SecurityGroup(id=GROUP, project_id="p1")
+    lb, worker = world.create(more=(six,)), world.worker()
+    worker.turn(lb)
+    world.cloud.release(str(world.balancer(lb).vip_port_id))
+    world.change(lb)
+
+    def meanwhile(effect: str, moment: str) -> None:
+        if (effect, moment) == ("ensure_vip", "after"):
+            world.cloud.trouble = no_trouble
+            world.change(lb, vip_sg_ids=[GROUP])
+
+    world.cloud.trouble = meanwhile
+    worker.turn(lb)
+    assert world.balancer(lb).vip_sg_ids == (GROUP,)
+    assert _traffic(world, lb) == Traffic(admitted=())

@@ -323,3 +323,13 @@ def a_world(settings: Settings = SETTINGS) -> Iterator[World]:
 def with_settings(**changes: Any) -> Settings:
     """SETTINGS with other values for the worker."""
     return dataclasses.replace(SETTINGS, controller_worker=dataclasses.replace(SETTINGS.controller_worker, **changes))
+
+
+def fails(kind: type[Exception], *effects: str) -> object:
+    """Trouble that meets these effects, and no others."""
+
+    def trouble(effect: str, moment: str) -> None:
+        if effect in effects and moment == "before":
+            raise kind(f"No {effect} today.")
+
+    return trouble

@@ -32,7 +32,9 @@ class Mute(provider_base.ProviderDriver):
         self._take("create_vip_port", the_load_balancer, the_project, vip, others)
         if os.environ.get("EXAMPLE_VIP") != "own":
             raise exceptions.NotImplementedError()
-        return {**vip, "vip_address": "10.1.0.77", "vip_port_id": the_load_balancer, "octavia_owned": False}, []
+        return {**vip, "vip_address": "10.1.0.77", "vip_port_id": the_load_balancer, "octavia_owned": False}, [
+            {**other, "port_id": the_load_balancer} for other in others
+        ]
 
     def loadbalancer_create(self, a):
         self._take("loadbalancer_create", a)
@@ -84,6 +86,8 @@ for _kind in ("listener", "pool", "member", "health_monitor", "l7policy", "l7rul
 def _obey(order):
     word, _, rest = (order or "").partition(" ") if isinstance(order, str) else ("", "", "")
     if word == "raise":
+        if rest == "SystemExit":
+            raise SystemExit("of the whole program")
         kind = getattr(exceptions, rest, None)
         if kind is None:
             raise ValueError(f"a mistake in the driver: {rest}")

@@ -1,9 +1,11 @@
 """The control plane alone: ./try with drivers that do nothing."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from databases import Server, server
 from standalone import ROOT, Api, Standalone, installation, run
 from support import eventually
 
@@ -61,6 +63,32 @@ def test_each_api_process_answers_while_the_other_is_gone(alone: Standalone) -> 
         eventually(
             lambda name=name, before=before: supervisor.running(alone.state / f"run/{name}.pid") not in (0, before)
         )
+
+
+def test_mariadb_goes_away_and_comes_back(tmp_path: Path) -> None:
+    with server("mariadb") as database:
+        settings = tmp_path / "mariadb.conf"
+        settings.write_text(f"{SETTINGS}[database]\nconnection = {database.create('colonnade')}\n")
+        with installation("--config", str(settings)) as made:
+            _life_with(made, database)
+
+
+def _life_with(made: Standalone, database: Server) -> None:
+    admin, body = made.admin(), {"loadbalancer": {"name": "lb", "vip_subnet_id": SUBNET}}
+    lb = admin.until_active(admin.post("lbaas/loadbalancers", body)["id"])
+    pids = {name: made.pid(name) for name in ("api", "api-2", "worker", "health-manager", "housekeeping")}
+    database.stop(signal.SIGKILL)
+    for method, path in (("GET", f"lbaas/loadbalancers/{lb['id']}"), ("POST", "lbaas/loadbalancers")):
+        reply = admin.ask(method, path, body if method == "POST" else None)
+        assert (reply.status, reply.body["faultstring"]) == (503, "The database does not answer. Please try again.")
+    database.start()
+    eventually(lambda: admin.ask("GET", "lbaas/loadbalancers").status == 200)
+    assert admin.loadbalancer(lb["id"])["provisioning_status"] == "ACTIVE"
+    other = eventually(lambda: admin.ask("POST", "lbaas/loadbalancers", body).body.get("loadbalancer"))
+    admin.until_active(other["id"])
+    admin.delete(f"lbaas/loadbalancers/{lb['id']}")
+    admin.until_gone(lb["id"])
+    assert pids == {name: made.pid(name) for name in pids}, made.logs()
 
 
 def test_the_demo_is_refused_without_an_agent(tmp_path: Path) -> None:
