@@ -4,4 +4,5 @@ import sys
 
 from colonnade.cli import main
 
-sys.exit(main())
+if __name__ == "__main__":  # a child process of the driver agent reads this module, too
+    sys.exit(main())

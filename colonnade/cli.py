@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     add("worker", _worker, "bring load balancers to what is wished for them")
     add("health-manager", _health_manager, "take heartbeats; derive operating statuses and statistics")
     add("housekeeping", _housekeeping, "purge, and sweep for what nobody owns")
+    add("driver-agent", _driver_agent, "take what third parties' providers report, and run their agents")
     agent = add("agent", _agent, "make and configure the amphorae of this host (root)")
     for option in ("state", "tag", "slot", "group", "haproxy"):
         agent.add_argument(f"--{option}", help="instead of the setting")
@@ -97,7 +98,7 @@ def _api(args: argparse.Namespace) -> int:
         settings=settings, store=store, clock=clock, network=drivers.network(), supplies=drivers.supplies(),
         doorbell=drivers.doorbell(listen=False),
     )  # fmt: skip
-    serve.serve(app, settings.api_settings)
+    serve.serve(app, settings)
     return 0
 
 
@@ -146,6 +147,22 @@ def _housekeeping(args: argparse.Namespace) -> int:
         doorbell=drivers.doorbell(listen=False), secrets=drivers.secrets(),
     )  # fmt: skip
     keeper.run(_stop_signal())
+    return 0
+
+
+def _driver_agent(args: argparse.Namespace) -> int:
+    settings = _begin(args)
+    from colonnade.clock import SystemClock
+    from colonnade.driver_agent.run import DriverAgent
+    from colonnade.store.store import Store
+    from colonnade.wiring import Wiring
+
+    clock, store = SystemClock(), Store(settings.database_url)
+    drivers = Wiring(settings, store, clock)
+    agent = DriverAgent(
+        settings=settings, store=store, network=drivers.network(), clock=clock, secrets=drivers.secrets()
+    )  # fmt: skip
+    agent.run(_stop_signal())
     return 0
 
 
@@ -237,7 +254,7 @@ def _facts(args: argparse.Namespace) -> int:
     facts = supervisor.Facts(
         state=s.default.state_path, host=s.api_settings.bind_host, port=s.api_settings.bind_port, tag=s.agent.tag,
         slot=s.agent.slot, group=s.agent.control_group, haproxy=s.haproxy_amphora.haproxy_cmd,
-        agent=wiring.uses_agent(s), apis=s.api_settings.processes,
+        agent=wiring.uses_agent(s), apis=s.api_settings.processes, providers=s.reports,
     )  # fmt: skip
     print(supervisor.facts_json(facts))
     return 0

@@ -2,7 +2,8 @@
 
 Exception
 ├── ApiError(status, sentence)       whoever sent the request is answered with it
-│   ├── Invalid 400 · Unauthorized 401 · Forbidden 403 · NotFound 404 · Conflict 409 · Unsupported 501 · Busy 503
+│   ├── Invalid 400 · Unauthorized 401 · Forbidden 403 · NotFound 404 · Conflict 409
+│   ├── ProviderFailed 500 · Unsupported 501 · Busy 503
 ├── Later(sentence)                  the loop: it may work if tried again
 └── Broken(sentence, help)           the loop: it will not work until a person or a request changes something
 """
@@ -46,6 +47,12 @@ class Conflict(ApiError):
     """Another object, or this one's own state, stands in the way."""
 
     status = 409
+
+
+class ProviderFailed(ApiError):
+    """A third party's provider did not do what it was asked; the sentence is the provider's."""
+
+    status = 500
 
 
 class Unsupported(ApiError):

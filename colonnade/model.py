@@ -1,13 +1,15 @@
 """The words of the load-balancing API: resources, their fields, their constraints.
 
 A field is one line here. Request bodies, replies, table columns and OpenAPI are derived from these classes
-(``api.shapes``, ``store.tables``). Marks (``Fixed``, ``Shown``, ``Refused``, ``Hidden``) say who may set a field.
+(``api.shapes``, ``store.tables``). Marks (``Fixed``, ``Shown``, ``Hidden``) say who may set a field.
 Values are plain: addresses are normalised text, times naive UTC, lists tuples, JSON objects dicts.
 """
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Annotated, Protocol
+
+from annotated_types import MaxLen
 
 from colonnade.types import (
     Algorithm,
@@ -23,7 +25,6 @@ from colonnade.types import (
     Hidden,
     HttpMethod,
     Ip,
-    Json,
     L7Action,
     L7CompareType,
     L7RuleType,
@@ -41,7 +42,6 @@ from colonnade.types import (
     ProvisioningStatus,
     QuotaLimit,
     RedirectCode,
-    Refused,
     Retries,
     Role,
     Seconds,
@@ -54,6 +54,9 @@ from colonnade.types import (
     Uuid,
     Weight,
 )  # fmt: skip
+from colonnade.wire import Admission, Limit
+
+OWN_PROVIDERS = frozenset({"amphora", "octavia"})  # two names of the provider that is built in
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,6 +76,15 @@ class Resource:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AdditionalVip:
+    """One more address of the VIP's port, on another subnet of the VIP's network."""
+
+    subnet_id: Uuid
+    ip_address: Ip | None = None
+    port_id: Uuid | None = None  # always the VIP's
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LoadBalancer(Resource):
     """A VIP and what answers on it."""
 
@@ -81,10 +93,10 @@ class LoadBalancer(Resource):
     vip_port_id: Fixed[Uuid | None] = None
     vip_subnet_id: Fixed[Uuid | None] = None
     vip_network_id: Fixed[Uuid | None] = None
-    vip_qos_policy_id: Refused[Uuid | None] = None
+    vip_qos_policy_id: Uuid | None = None
     vip_vnic_type: Shown[str] = "normal"
-    vip_sg_ids: Refused[tuple[Uuid, ...]] = ()
-    additional_vips: Refused[tuple[Json, ...]] = ()
+    vip_sg_ids: Annotated[tuple[Uuid, ...], MaxLen(20)] = ()
+    additional_vips: Fixed[Annotated[tuple[AdditionalVip, ...], MaxLen(20)]] = ()
     provider: Fixed[Text | None] = None
     flavor_id: Fixed[Uuid | None] = None
     availability_zone: Fixed[Text | None] = None
@@ -93,6 +105,11 @@ class LoadBalancer(Resource):
     compute_flavor: Hidden[Text | None] = None
     compute_zone: Hidden[Text | None] = None
     incarnation: Hidden[int] = 1  # raised by a failover request; older amphorae are to be replaced
+
+    @property
+    def foreign(self) -> bool:
+        """Whether a third party's provider serves it, and not the loop."""
+        return self.provider is not None and self.provider not in OWN_PROVIDERS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -367,6 +384,28 @@ class NetworkPort:
     mac_address: str
     mtu: int
     fixed_ips: tuple[FixedIp, ...]
+    qos_policy_id: Uuid | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SecurityGroup:
+    """Who may reach the ports that are in the group. A port in several is reached by whom any of them admits."""
+
+    id: Uuid
+    project_id: str
+    shared: bool = False
+    admitted: tuple[Admission, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QosPolicy:
+    """How much may come in to and leave from a port."""
+
+    id: Uuid
+    project_id: str
+    shared: bool = False
+    ingress: Limit | None = None
+    egress: Limit | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

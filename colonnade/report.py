@@ -33,7 +33,8 @@ def _programs(settings: Settings) -> tuple[list[str], bool]:
     run_dir = settings.state / "run"
     apis = ("api", *(f"api-{n}" for n in range(2, settings.api_settings.processes + 1)))
     agent = ("agent",) if wiring.uses_agent(settings) else ()
-    names = ("keeper", "up", *agent, *apis, *_PROGRAMS)
+    reports = ("driver-agent",) if settings.reports else ()
+    names = ("keeper", "up", *agent, *apis, *_PROGRAMS, *reports)
     running = {name: supervisor.running(run_dir / f"{name}.pid") for name in names}
     lines = [f"{name:<17} {f'running, process {pid}' if pid else 'NOT RUNNING'}" for name, pid in running.items()]
     return lines, not all(running.values())

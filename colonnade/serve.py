@@ -10,19 +10,20 @@ from typing import Any
 
 import waitress
 
-from colonnade.settings import ApiSettings
+from colonnade.settings import Settings
 from colonnade.supervisor import API_SOCKET
 
 
-def serve(app: Callable[..., Any], settings: ApiSettings) -> None:
+def serve(app: Callable[..., Any], settings: Settings) -> None:
     """Answer requests until SIGTERM or SIGINT; those begun are finished."""
     inherited = os.environ.get(API_SOCKET)
-    where: dict[str, Any] = {"host": settings.bind_host, "port": settings.bind_port}
+    section, believed = settings.api_settings, settings.oslo_middleware.enable_proxy_headers_parsing
+    where: dict[str, Any] = {"host": section.bind_host, "port": section.bind_port}
     if inherited:
         where = {"sockets": [socket.socket(fileno=int(inherited))]}
     server = waitress.create_server(
-        app, threads=settings.threads, max_request_body_size=settings.max_request_body_size, ident=None,
-        expose_tracebacks=False, clear_untrusted_proxy_headers=True, connection_limit=1000, channel_timeout=60,
+        app, threads=section.threads, max_request_body_size=section.max_request_body_size, ident=None,
+        expose_tracebacks=False, clear_untrusted_proxy_headers=not believed, connection_limit=1000, channel_timeout=60,
         **where,
     )  # fmt: skip
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -13,6 +13,7 @@ from typing import Any
 from oslo_config import cfg, types
 
 from colonnade import loopback
+from colonnade.model import OWN_PROVIDERS
 
 
 def _option(default: Any, help: str, **limits: Any) -> Any:  # noqa: ANN401 - the default's type is the field's
@@ -64,11 +65,23 @@ class ApiSettings:
         "options); no identity of our own is served.",
         choices=["builtin", "noauth", "keystone"],
     )
-    pagination_max_limit: int = _option(1000, "Most items on one page of a list.", min=1)
+    allow_pagination: bool = _option(True, "Whether limit, marker and page_reverse count; else they are ignored.")
+    allow_sorting: bool = _option(True, "Whether sort, sort_key and sort_dir of lists count; else they are ignored.")
+    allow_filtering: bool = _option(True, "Whether filters and tags of lists count; else they are ignored.")
+    allow_field_selection: bool = _option(True, "Whether fields counts; else it is ignored.")
+    pagination_max_limit: str = _option(
+        "1000",
+        "Most items on one page of a list; infinite or a negative number: no limit.",
+        regex=r"^(infinite|-[0-9]{1,9}|[1-9][0-9]{0,8})$",
+    )
     api_base_uri: str = _option("", "Base of links in replies; empty: from the request.")
     max_request_body_size: int = _option(1048576, "Bytes of a request body that are accepted.", min=1024)
     allow_ping_health_monitors: bool = _option(True, "Whether PING health monitors may be created.")
+    udp_connect_min_interval_health_monitor: int = _option(
+        3, "Least delay of UDP-CONNECT health monitors, in seconds; negative: any."
+    )
     allow_tls_terminated_listeners: bool = _option(True, "Whether TERMINATED_HTTPS listeners may be created.")
+    allow_prometheus_listeners: bool = _option(True, "Whether PROMETHEUS listeners may be created.")
     default_listener_ciphers: str = _option(_CIPHERS, "What TLS listeners offer where they name no ciphers.")
     default_pool_ciphers: str = _option(_CIPHERS, "What pools with TLS offer where they name no ciphers.")
     tls_cipher_prohibit_list: tuple[str, ...] = _option((), "Ciphers that may not be named.")
@@ -88,8 +101,45 @@ class ApiSettings:
         tuple(_ALPN), "Protocols of pools that name none.", item_type=types.String(choices=_ALPN)
     )
     healthcheck_enabled: bool = _option(True, "Whether GET /healthcheck is answered.")
+    enabled_provider_drivers: tuple[str, ...] = _option(
+        (
+            "amphora: The amphora provider: HAProxy in network namespaces or servers.",
+            "octavia: Deprecated alias of the amphora provider.",
+        ),
+        "Providers that load balancers may have, name: description. amphora and octavia are built in; another one is "
+        "looked up among the installed packages (docs/providers.md).",
+        item_type=types.String(regex=r"^[^\s:,]{1,64}\s*:.*$"),
+    )
     default_provider_driver: str = _option("amphora", "Provider of load balancers that name none.")
     token_lifetime_s: int = _option(86400, "Seconds a token of the built-in identity is good for.", min=60)
+
+    @property
+    def most_items(self) -> int | None:
+        """On one page of a list; None: no limit."""
+        text = str(self.pagination_max_limit)
+        return None if text == "infinite" or text.startswith("-") else int(text)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OsloMiddleware:
+    """[oslo_middleware]"""
+
+    enable_proxy_headers_parsing: bool = _option(
+        False,
+        "Whether X-Forwarded-Proto, -Host, -Prefix and -For are believed: only behind a proxy that sets them itself "
+        "and lets none of a client's through.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cors:
+    """[cors]"""
+
+    allowed_origin: tuple[str, ...] = _option(
+        (), "Origins of web pages that may use the API from a browser, as https://dashboard.example; * for any."
+    )
+    allow_credentials: bool = _option(True, "Whether such a page may send its user's credentials; not with *.")
+    max_age: int = _option(3600, "Seconds a browser keeps what it was told of this.", min=0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,9 +204,45 @@ class HouseKeeping:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class DriverAgent:
+    """[driver_agent] Where third parties' providers report, and their agents."""
+
+    status_socket_path: str = _option("", "Socket that takes statuses; empty: run/providers/status.sock in the state.")
+    stats_socket_path: str = _option("", "Socket that takes statistics; empty: run/providers/stats.sock in the state.")
+    get_socket_path: str = _option("", "Socket that gives objects; empty: run/providers/get.sock in the state.")
+    status_request_timeout: int = _option(5, "Seconds that a peer may take to send statuses.", min=1)
+    stats_request_timeout: int = _option(5, "Seconds that a peer may take to send statistics.", min=1)
+    get_request_timeout: int = _option(5, "Seconds that a peer may take to say which object it wants.", min=1)
+    status_max_processes: int = _option(50, "Requests answered at a time on the status socket.", min=1, max=1000)
+    stats_max_processes: int = _option(50, "Requests answered at a time on the statistics socket.", min=1, max=1000)
+    get_max_processes: int = _option(50, "Requests answered at a time on the get socket.", min=1, max=1000)
+    max_process_warning_percent: float = _option(0.75, "Share of those beyond which the log warns.", min=0.01, max=0.99)
+    provider_path: str = _option(
+        "", "Directory of providers' packages (pip install --target) beside those that are installed."
+    )
+    enabled_provider_agents: tuple[str, ...] = _option((), "Providers' agents to run, by their entry points' names.")
+    provider_agent_shutdown_timeout: int = _option(
+        60, "Seconds that a provider's agent may take to stop before it is killed.", min=1
+    )
+    call_limit_s: float = _option(
+        60.0, "Seconds that a provider may take to accept a change; later its outcome counts as unknown.", min=1
+    )
+    report_limit_s: float = _option(
+        3600.0, "Seconds without a report after which a change that a provider has accepted turns ERROR.", min=1
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Networking:
     """[networking]"""
 
+    allow_vip_network_id: bool = _option(True, "Whether users may name the VIP's network.")
+    allow_vip_subnet_id: bool = _option(True, "Whether users may name the VIP's subnet.")
+    allow_vip_port_id: bool = _option(True, "Whether users may bring the VIP's port.")
+    valid_vip_networks: tuple[str, ...] = _option(
+        (), "IDs of the networks that VIPs may be on, where the availability zone names none; empty: any."
+    )
+    denylist_vip_networks: tuple[str, ...] = _option((), "IDs of networks that no VIP may be on.")
     reserved_ips: tuple[str, ...] = _option(("169.254.169.254",), "Addresses that no member may have.")
 
 
@@ -250,10 +336,13 @@ class Settings:
     default: Default = field(default_factory=Default)
     database: Database = field(default_factory=Database)
     api_settings: ApiSettings = field(default_factory=ApiSettings)
+    oslo_middleware: OsloMiddleware = field(default_factory=OsloMiddleware)
+    cors: Cors = field(default_factory=Cors)
     oslo_policy: OsloPolicy = field(default_factory=OsloPolicy)
     controller_worker: ControllerWorker = field(default_factory=ControllerWorker)
     health_manager: HealthManager = field(default_factory=HealthManager)
     house_keeping: HouseKeeping = field(default_factory=HouseKeeping)
+    driver_agent: DriverAgent = field(default_factory=DriverAgent)
     networking: Networking = field(default_factory=Networking)
     quotas: Quotas = field(default_factory=Quotas)
     haproxy_amphora: HaproxyAmphora = field(default_factory=HaproxyAmphora)
@@ -276,6 +365,27 @@ class Settings:
     def agent_url(self) -> str:
         """Where the stand-alone host's agent answers."""
         return f"unix://{self.state / 'run' / 'agent.sock'}"
+
+    @property
+    def providers(self) -> dict[str, str]:
+        """Providers that may be used, with their descriptions."""
+        pairs = (item.partition(":") for item in self.api_settings.enabled_provider_drivers)
+        return {name.strip(): description.strip() for name, _, description in pairs}
+
+    @property
+    def reports(self) -> bool:
+        """Whether somebody reports to the driver agent."""
+        return bool(self.providers.keys() - OWN_PROVIDERS or self.driver_agent.enabled_provider_agents)
+
+    @property
+    def provider_sockets(self) -> tuple[str, str, str]:
+        """The driver agent's sockets: statuses, statistics, get."""
+        own, there = self.driver_agent, self.state / "run" / "providers"
+        return (
+            own.status_socket_path or str(there / "status.sock"),
+            own.stats_socket_path or str(there / "stats.sock"),
+            own.get_socket_path or str(there / "get.sock"),
+        )
 
     @property
     def heartbeat_targets(self) -> tuple[str, ...]:
@@ -310,6 +420,16 @@ def load(files: list[str]) -> Settings:
         raise WrongSetting(
             f"[api_settings] auth_strategy = noauth goes with a loopback bind_host only, not with {api.bind_host}: "
             "anybody who reaches the port would be admin."
+        )
+    if api.auth_strategy == "noauth" and found.oslo_middleware.enable_proxy_headers_parsing:
+        raise WrongSetting(
+            "[oslo_middleware] enable_proxy_headers_parsing does not go with [api_settings] auth_strategy = noauth: "
+            "what a client says of itself would make it admin."
+        )
+    if api.default_provider_driver not in found.providers:
+        raise WrongSetting(
+            f"[api_settings] default_provider_driver = {api.default_provider_driver} is none of "
+            f"enabled_provider_drivers: {', '.join(found.providers)}."
         )
     return found
 

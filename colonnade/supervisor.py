@@ -48,6 +48,7 @@ class Facts:
     haproxy: str
     agent: bool  # whether one is needed
     apis: int  # processes that answer requests
+    providers: bool = False  # whether somebody reports to the driver agent
 
 
 @dataclass(kw_only=True, slots=True)
@@ -162,7 +163,7 @@ class _Supervisor:
         self.programs = [_Program(name="agent", argv=agent, root=True)] if facts.agent else []
         apis = [_API, *(f"{_API}-{n}" for n in range(2, facts.apis + 1))]
         self.programs += [_Program(name=n, argv=_command(_API, config_files), serves=True) for n in apis]
-        others = ("worker", "health-manager", "housekeeping")
+        others = ["worker", "health-manager", "housekeeping", *(["driver-agent"] if facts.providers else [])]
         self.programs += [_Program(name=n, argv=_command(n, config_files)) for n in others]
         if demo:
             self.programs.append(_Program(name="demo", argv=_command("demo", config_files), root=True))
@@ -304,6 +305,7 @@ def _make_directories(facts: Facts) -> None:
         ("log", 0, user.pw_gid, 0o750),
         ("run", 0, 0, 0o755),
         ("run/doorbell", user.pw_uid, user.pw_gid, 0o700),
+        ("run/providers", user.pw_uid, user.pw_gid, 0o750),
         ("agent", 0, 0, 0o700),
         ("db", user.pw_uid, user.pw_gid, 0o700),
         ("secrets", user.pw_uid, user.pw_gid, 0o700),

@@ -19,13 +19,11 @@ class Mark(Enum):
 
     FIXED = "given at creation, never changed by a user"
     SHOWN = "only in replies"
-    REFUSED = "known to the API, answered 501 when given: its effect does not exist here yet"
     HIDDEN = "stored, never in a body or a reply"
 
 
 Fixed = Annotated[T, Mark.FIXED]
 Shown = Annotated[T, Mark.SHOWN]
-Refused = Annotated[T, Mark.REFUSED]
 Hidden = Annotated[T, Mark.HIDDEN]
 
 
@@ -59,6 +57,11 @@ class OneOf:
     numbers: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Unique:
+    """Each item once: those that are there already are left out."""
+
+
 UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 Uuid = Annotated[str, Matches(UUID, "Value should be UUID format")]
@@ -71,8 +74,8 @@ Retries = Annotated[int, Interval(ge=1, le=10)]
 ConnectionLimit = Annotated[int, Interval(ge=-1, le=2147483647)]
 Ip = Annotated[str, IpAddress()]
 Network = Annotated[str, Cidr()]
-Tags = Annotated[tuple[Text, ...], MaxLen(256)]
-Networks = Annotated[tuple[Network, ...], MaxLen(1000)]
+Tags = Annotated[tuple[Text, ...], MaxLen(256), Unique()]
+Networks = Annotated[tuple[Network, ...], MaxLen(1000), Unique()]
 QuotaLimit = Annotated[int, Interval(ge=-1, le=2000000000)]  # -1: unlimited
 ProfileData = Annotated[str, MaxLen(4096), JsonText()]
 CookieName = Annotated[
@@ -87,7 +90,8 @@ Codes = Annotated[
     str,
     MaxLen(64),
     Matches(
-        re.compile(r"\d{3}(\s*,\s*\d{3})*|\d{3}-\d{3}"), "Value should be a code, a comma-separated list or a range"
+        re.compile(r"[0-9]{3}( *, *[0-9]{3})*|[0-9]{3}-[0-9]{3}"),
+        "Value should be a code, a comma-separated list or a range",
     ),
 ]
 DomainName = Annotated[

@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 VERSION = 1
+STATISTICS = "colonnade-statistics"  # a frontend of an amphora's own, which is nobody's listener
 _MAGIC = b"CLN1"
 _MAC_BYTES = 32
 MAX_DATAGRAM = 65507
@@ -44,12 +45,42 @@ class Interface:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Admission:
+    """Packets that may reach the VIPs. ``first`` to ``last`` are their ports; of ICMP, type and code. None: any."""
+
+    version: int  # 4 or 6
+    protocol: int | None = None  # IANA's number
+    first: int | None = None
+    last: int | None = None
+    source: str | None = None  # CIDR
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limit:
+    """How much may pass: kilobits a second, and kilobits at once."""
+
+    kilobits: int
+    burst_kilobits: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Traffic:
+    """What may reach the VIPs (``admitted`` None: everything), and how much comes in to and leaves from them."""
+
+    admitted: tuple[Admission, ...] | None = None
+    ingress: Limit | None = None
+    egress: Limit | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Bundle:
     """Everything an amphora must be. ``files`` are names relative to its directory, ``haproxy.cfg`` among them
-    when there is anything to serve. The digest is not part of it: see ``digest``.
+    when HAProxy has anything to serve, ``datagrams.json`` (see ``colonnade.datagrams``) when the kernel has. The
+    digest is not part of it: see ``digest``.
 
-    Of files, ``*.pem`` (certificates with keys), ``*.ca`` and ``*.crl`` may change without a reload. ``keep`` names
-    such files that the amphora goes on with as it has them: a lost secret takes no listener down."""
+    Of files, ``*.pem`` (certificates with keys), ``*.ca`` and ``*.crl`` may change without a reload, as may ``*.acl``
+    (patterns) and ``*.map``. ``keep`` names files of the first three kinds that the amphora goes on with as it has
+    them: a lost secret takes no listener down."""
 
     amphora_id: str
     loadbalancer_id: str
@@ -59,6 +90,7 @@ class Bundle:
     heartbeat_targets: tuple[str, ...]  # "127.0.0.1:5555", "[::1]:5555"
     heartbeat_interval: float = 3.0  # seconds
     keep: tuple[str, ...] = ()
+    traffic: Traffic = Traffic()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,7 +148,16 @@ def bundle_from_json(data: dict[str, Any]) -> Bundle:
     interfaces = tuple(Interface(**_tuples(i)) for i in data["interfaces"])
     targets = tuple(data["heartbeat_targets"])
     keep = tuple(data.get("keep", ()))
-    return Bundle(**{**data, "interfaces": interfaces, "heartbeat_targets": targets, "keep": keep})
+    traffic = _traffic(data.get("traffic") or {})
+    return Bundle(**{**data, "interfaces": interfaces, "heartbeat_targets": targets, "keep": keep, "traffic": traffic})
+
+
+def _traffic(data: dict[str, Any]) -> Traffic:
+    admitted = data.get("admitted")
+    limits = {k: None if data.get(k) is None else Limit(**data[k]) for k in ("ingress", "egress")}
+    return Traffic(
+        **{**data, **limits, "admitted": None if admitted is None else tuple(Admission(**a) for a in admitted)}
+    )
 
 
 def _tuples(data: dict[str, Any]) -> dict[str, Any]:
@@ -150,7 +191,7 @@ class Counters:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MemberState:
-    """A member as HAProxy sees it: its status column, and the last health check in words."""
+    """A member as HAProxy or the agent sees it, in HAProxy's words: its status column, and what the last check said."""
 
     status: str  # UP | UP 1/3 | DOWN | DOWN 1/2 | DRAIN | MAINT | no check
     check: str = ""  # HAProxy's check_status (L4OK, L4CON, L7STS, ...) and check_code

@@ -17,16 +17,22 @@ from collections.abc import Callable, Iterator
 
 from colonnade import wire
 from colonnade.agent import namespaces
+from colonnade.agent.balancer import Balancer
 from colonnade.agent.beat import Beats
-from colonnade.agent.difference import Change, difference, renewals, servers
+from colonnade.agent.checks import Checks
+from colonnade.agent.difference import Change, difference, servers
 from colonnade.agent.fabric import HostFabric
+from colonnade.agent.guard import Guard
 from colonnade.agent.network import AmphoraNetwork
 from colonnade.agent.place import Installation, keep, kept, write_file, write_files
 from colonnade.agent.processes import Process, Processes, end_processes
 from colonnade.agent.refused import Refused
+from colonnade.agent.relays import Relays
 from colonnade.agent.spawn import Spawner
 from colonnade.agent.timers import Timers
+from colonnade.agent.tracking import Pace
 from colonnade.agent.watch import Watcher
+from colonnade.datagrams import FILE as DATAGRAMS
 
 log = logging.getLogger(__name__)
 _SHORT_LIFE = 5.0  # seconds; a process that ends earlier counts towards the pause before the next
@@ -49,6 +55,8 @@ class Tools:
         self.watcher = Watcher()
         self.timers = Timers()
         self.beats = Beats()
+        self.checks = Checks()
+        self.pace = Pace()
 
 
 class Amphora:
@@ -79,9 +87,18 @@ class Amphora:
         self._tidying = False
         self._close_log: Callable[[], None] | None = None
         self._network = AmphoraNetwork(tools.fabric, here.namespace(amphora_id))
+        self._guard = Guard(self._network.namespace, self._run / "guarded")
         self._processes = Processes(
             haproxy=tools.haproxy, spawner=tools.spawner, watcher=tools.watcher, namespace=self._network.namespace,
             run=self._run, uid=self._uid, died=self._died,
+        )  # fmt: skip
+        relays = Relays(
+            namespace=self._network.namespace, run=self._run, uid=self._uid, spawner=tools.spawner,
+            watcher=tools.watcher, timers=tools.timers, changed=lambda: self._balancer.refresh(),
+        )  # fmt: skip
+        self._balancer = Balancer(
+            network=self._network, run=self._run, checks=tools.checks, timers=tools.timers, relays=relays,
+            pace=tools.pace, news=lambda: self._beat_now(0.05),
         )  # fmt: skip
 
     def ensure(self, heartbeat_key: str) -> wire.Observed:
@@ -106,12 +123,13 @@ class Amphora:
             before = self._bundle
             files = self._with_kept(bundle)
             self._prepare()
-            self._network.plug(bundle.interfaces)
             try:
+                self._plug(bundle)
                 how = self._serve(files)
             except Refused:
                 if before:
                     self._network.trim(before.interfaces, serving=before.serving)
+                    self._guard_as(before)
                 raise
             if digest != self._digest:
                 own = {name: files[name] for name in bundle.keep}
@@ -140,7 +158,7 @@ class Amphora:
             self._remember(bundle, {**bundle.files, **own})
             self._beat_regularly()
             try:
-                self._network.plug(bundle.interfaces)
+                self._plug(bundle)
                 self._resume(bundle)
                 self._finish_network(bundle)
             except (Refused, OSError) as e:
@@ -160,6 +178,7 @@ class Amphora:
         with self._turn():
             self._gone = True
             self._processes.kill()
+            self._balancer.close()
             if self._close_log:
                 self._close_log()
                 self._close_log = None
@@ -214,6 +233,14 @@ class Amphora:
             os.chown(own, self._uid, self._uid)
             self._close_log = self._tools.watcher.datagrams(self._run / "log", self._logged)
 
+    def _plug(self, bundle: wire.Bundle) -> None:
+        """Guarded before anything is served: no VIP is open for a moment."""
+        self._network.plug(bundle.interfaces)
+        self._guard_as(bundle)
+
+    def _guard_as(self, bundle: wire.Bundle) -> None:
+        self._guard.apply(self._network.named(bundle.interfaces), bundle.traffic)
+
     def _finish_network(self, bundle: wire.Bundle) -> None:
         if bundle.serving:
             announced = self._network.hold(bundle.interfaces)
@@ -227,7 +254,18 @@ class Amphora:
                 self._network.announce(self._bundle.interfaces)
 
     def _serve(self, files: dict[str, str]) -> str:
-        """Have HAProxy run these files. Answers how, in a word or two. Raises Refused; then the older ones go on."""
+        """Have the kernel and HAProxy do as these files say. Answers how, in a few words. Raises Refused; then the
+        older ones go on."""
+        epoch = self._processes.epoch
+        self._balancer.apply(files.get(DATAGRAMS), epoch)
+        try:
+            return self._serve_streams(_streams(files))
+        except Refused:
+            self._balancer.apply(self._present.get(DATAGRAMS), epoch)
+            raise
+
+    def _serve_streams(self, files: dict[str, str]) -> str:
+        """What of it is HAProxy's."""
         if "haproxy.cfg" not in files:
             self._processes.stop()
             write_files(self._files, files, self._uid)
@@ -238,7 +276,7 @@ class Amphora:
             return "HAProxy unchanged"
         changes = self._changes(files) if running else None
         if changes is not None and self._processes.change(changes, wanted):
-            for name in ("haproxy.cfg", *(n for n in files if wire.is_secret(n) and files[n] != self._present[n])):
+            for name in (n for n in files if files[n] != self._present[n]):
                 write_file(self._files / name, files[name], self._uid)
             return f"{len(changes)} runtime changes"
         fresh = self._run / "files.new"
@@ -254,14 +292,11 @@ class Amphora:
         return "HAProxy reloaded" if running else "HAProxy started"
 
     def _changes(self, files: dict[str, str]) -> list[Change] | None:
-        before = self._present
+        before = _streams(self._present)
         if self._processes.digest != _digest(before):
             return None
-        renewed = renewals(before, files)
-        changes = None if renewed is None else difference(before["haproxy.cfg"], files["haproxy.cfg"])
-        if renewed is None or changes is None or len(changes) > _MOST_CHANGES:
-            return None
-        return [*renewed, *changes]
+        changes = difference(before, files)
+        return changes if changes is not None and len(changes) <= _MOST_CHANGES else None
 
     def _resume(self, bundle: wire.Bundle) -> None:
         fresh = self._run / "files.new"
@@ -272,6 +307,8 @@ class Amphora:
                 fresh.rename(self._files)
             self._tidy_later()
         else:
+            if "haproxy.cfg" not in bundle.files:
+                self._processes.resume()
             self._end_strays()
             for socket in (self._run / "own").glob("s*"):
                 socket.unlink()
@@ -280,7 +317,7 @@ class Amphora:
 
     def _end_strays(self) -> None:
         """Processes that are not known: an agent died between starting one and writing it down, or a check forked."""
-        end_processes(lambda: namespaces.processes(self._network.namespace))
+        end_processes(lambda: [p for p in namespaces.processes(self._network.namespace) if p != self._balancer.relay])
 
     def _died(self, process: Process) -> None:
         """In the watcher's thread, when the current process has ended."""
@@ -304,7 +341,7 @@ class Amphora:
                 return
             try:
                 self._prepare()
-                self._network.plug(bundle.interfaces)
+                self._plug(bundle)
                 self._serve(self._present)
                 self._finish_network(bundle)
                 self._error = None
@@ -356,6 +393,7 @@ class Amphora:
             return
         began = time.thread_time()
         seen = self._processes.look()
+        also = self._balancer.look(self._processes.epoch)
         # The kernel's clock since boot: it grows on when the agent starts anew in the same epoch.
         self._sequence = max(self._sequence + 1, time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000)
         beat = wire.Heartbeat(
@@ -365,12 +403,13 @@ class Amphora:
             epoch=self._processes.epoch,
             digest=self._digest,
             haproxy=self._haproxy,
-            listeners=seen.listeners,
-            pools=seen.pools,
+            listeners={**seen.listeners, **also.listeners},
+            pools={**seen.pools, **also.pools},
             members={
                 pool: {name: state for name, state in members.items() if (pool, name) in self._servers}
                 for pool, members in seen.members.items()
-            },
+            }
+            | also.members,
         )
         self._tools.beats.send(beat, self._key, bundle.heartbeat_targets)
         self._beat_took = time.thread_time() - began
@@ -380,6 +419,10 @@ def _how(status: int | None) -> str:
     if status is None:  # a process that an earlier agent started
         return ""
     return f" by signal {-status}" if status < 0 else f" with status {status}"
+
+
+def _streams(files: dict[str, str]) -> dict[str, str]:
+    return {name: text for name, text in files.items() if name != DATAGRAMS}
 
 
 def _digest(files: dict[str, str]) -> str:

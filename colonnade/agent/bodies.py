@@ -16,7 +16,9 @@ from colonnade.agent.fabric import overlapping
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _MAC = re.compile(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}")  # no group address
 _GROUP = re.compile(r"\*|[A-Za-z0-9_.-]{1,64}")
-_MOST = 10_000  # networks, floating IPs
+_MOST = 10_000  # networks, floating IPs, admissions
+_MOST_KILOBITS = 100_000_000  # a second; nftables' arithmetic ends at 147 Gbit/s
+_WITH_PORTS = (6, 17, 33, 132, 136)  # TCP, UDP, DCCP, SCTP, UDP-Lite
 _RESERVED = [ip_network(n) for n in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "198.18.0.0/15", "224.0.0.0/3",
                                      "::1/128", "fd63:6f6c::/32", "fe80::/10", "ff00::/8")]  # fmt: skip
 
@@ -58,10 +60,52 @@ def bundle(data: Any, amphora_id: str) -> wire.Bundle:  # noqa: ANN401 - parsed 
     _kept(read)
     for interface in read.interfaces:
         _interface(interface)
+    _traffic(read.traffic)
     ports = [i.port_id for i in read.interfaces]
     if len({p.replace("-", "")[:13] for p in ports}) != len(ports):
         raise ValueError("two interfaces have one port_id")
     return read
+
+
+def _traffic(traffic: wire.Traffic) -> None:
+    for limit in (traffic.ingress, traffic.egress):
+        if limit is not None:
+            _number(limit.kilobits, 1, _MOST_KILOBITS, "kilobits")
+            _number(limit.burst_kilobits, 0, _MOST_KILOBITS, "burst_kilobits")
+    if len(traffic.admitted or ()) > _MOST:
+        raise ValueError(f"there are more than {_MOST} admissions")
+    for one in traffic.admitted or ():
+        _number(one.version, 4, 6, "version")
+        if one.version == 5:
+            raise ValueError("version is 4 or 6")
+        if one.source is not None:
+            source = ip_network(_text(one.source, "source"))
+            if "%" in one.source or source.version != one.version or str(source) != one.source:
+                raise ValueError(f"the source {_shown(one.source)} is not a network of IP version {one.version}")
+        _matches(one)
+
+
+def _matches(one: wire.Admission) -> None:
+    if one.protocol is None:
+        if one.first is not None or one.last is not None:
+            raise ValueError("ports go with a protocol")
+        return
+    _number(one.protocol, 0, 255, "protocol")
+    icmp = one.protocol in (1, 58)
+    if one.first is None:
+        if one.last is not None:
+            raise ValueError("last goes with first")
+        return
+    if not icmp and one.protocol not in _WITH_PORTS:
+        raise ValueError(f"the protocol {one.protocol} has no ports")
+    _number(one.first, 0, 255 if icmp else 65535, "first")
+    if one.last is not None or not icmp:
+        _number(one.last, 0 if icmp else one.first, 255 if icmp else 65535, "last")
+
+
+def _number(value: object, least: int, most: int, what: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise ValueError(f"{what} is not a number from {least} to {most}")
 
 
 def fabric(data: Any) -> wire.Fabric:  # noqa: ANN401 - parsed JSON

@@ -1,7 +1,7 @@
 """Which runtime commands take HAProxy from one configuration to another; pure. None when only a reload does."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 Line = tuple[str, ...]
@@ -79,32 +79,63 @@ class Renew:
     text: str = field(repr=False)
 
 
-Change = Weigh | Disable | Enable | Drop | Add | Renew
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refill:
+    """Another content for a file of patterns, or a map."""
+
+    file: str
+    kind: str  # acl, map: what HAProxy calls it
+    lines: tuple[str, ...]  # as HAProxy reads them
+
+
+Change = Weigh | Disable | Enable | Drop | Add | Renew | Refill
 # HAProxy takes a command whole, within its buffer of 16384 bytes.
 _MOST = 15_000
-_KINDS = {".pem": "cert", ".ca": "ca-file", ".crl": "crl-file"}
+_MOST_LINES = 300
+_KINDS = {"pem": "cert", "ca": "ca-file", "crl": "crl-file", "acl": "acl", "map": "map"}
 
 
-def renewals(old: Mapping[str, str], new: Mapping[str, str]) -> list[Renew] | None:
-    """Which files to renew while it runs, of all but haproxy.cfg. None when a reload is needed."""
+def difference(old: Mapping[str, str], new: Mapping[str, str]) -> list[Change] | None:
+    """From files to files: what to change while it runs. None when a reload is needed."""
     if old.keys() != new.keys():
         return None
-    changes: list[Renew] = []
-    for name in sorted(new):
-        if name == "haproxy.cfg" or old[name] == new[name]:
-            continue
-        kind = next((k for suffix, k in _KINDS.items() if name.endswith(suffix)), None)
-        text = "".join(f"{line}\n" for line in new[name].split("\n") if line.strip())  # an empty line would end it
-        if kind is None or len(text) > _MOST:
-            return None
-        changes.append(Renew(file=name, kind=kind, text=text))
-    # Between the two, no client's certificate would pass.
-    owners = [c.file.rpartition(".")[0] for c in changes if c.kind != "cert"]
-    return changes if len(set(owners)) == len(owners) else None
+    names = sorted(name for name in new if old[name] != new[name] and name != "haproxy.cfg")
+    files = [_file(name, new[name]) for name in names]
+    lines = _difference(old["haproxy.cfg"], new["haproxy.cfg"])
+    if lines is None or not _in_any_order(files, lines):
+        return None
+    return [*(f for f in files if f), *lines]
 
 
-def difference(old: str, new: str) -> list[Change] | None:
-    """What to change while it runs. None when a reload is needed."""
+def _file(name: str, text: str) -> Renew | Refill | None:
+    kind = _KINDS.get(name.rpartition(".")[2])
+    if kind in ("acl", "map"):
+        lines = tuple(_read(kind, text))
+        return Refill(file=name, kind=kind, lines=lines) if len(lines) <= _MOST_LINES else None
+    whole = "".join(f"{line}\n" for line in text.split("\n") if line.strip())  # an empty line would end it
+    return Renew(file=name, kind=kind, text=whole) if kind and len(whole) <= _MOST else None
+
+
+def _read(kind: str, text: str) -> Iterator[str]:
+    """The lines as HAProxy reads them from a file."""
+    for line in text.split("\n"):
+        if not line.startswith("#") and line.strip(" \t"):
+            yield line.strip(" \t") if kind == "map" else line.lstrip(" \t")
+
+
+def _in_any_order(files: Sequence[Renew | Refill | None], lines: Sequence[Change]) -> bool:
+    """Whether no harm is done between one change and the next."""
+    if None in files:
+        return False
+    # Between a new authority and its list no client's certificate would pass.
+    owners = [f.file.rpartition(".")[0] for f in files if isinstance(f, Renew) and f.kind != "cert"]
+    # Of two rules, or a rule and a member, the later may be what makes the earlier right.
+    refills = [f for f in files if isinstance(f, Refill)]
+    return len(set(owners)) == len(owners) and (not refills or len(refills) + len(lines) == 1)
+
+
+def _difference(old: str, new: str) -> list[Change] | None:
+    """What to change of haproxy.cfg while it runs. None when a reload is needed."""
     before, after = _sections(old), _sections(new)
     if list(before) != list(after) or any(before[name].lines != after[name].lines for name in before):
         return None

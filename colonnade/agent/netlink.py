@@ -10,6 +10,7 @@ import os
 import socket
 import struct
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 
@@ -57,8 +58,8 @@ class Route:
 class Netlink:
     """A socket in the calling thread's namespace. Safe to share between threads."""
 
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+    def __init__(self, protocol: int = socket.NETLINK_ROUTE) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         self._socket.bind((0, 0))
         self._socket.settimeout(30)
         self._sequence = 0
@@ -151,13 +152,16 @@ class Netlink:
             self._ask(_DELROUTE, _ACK, body)
 
     def _ask(self, kind: int, flags: int, body: bytes) -> list[bytes]:
+        return list(self._each(kind, flags, body))
+
+    def _each(self, kind: int, flags: int, body: bytes) -> Iterator[bytes]:
+        """The answers one by one. Others wait until the last one was taken."""
         with self._lock:
             self._sequence += 1
             self._socket.send(struct.pack("IHHII", 16 + len(body), kind, _REQUEST | flags, self._sequence, 0) + body)
-            return self._answers()
+            yield from self._answers()
 
-    def _answers(self) -> list[bytes]:
-        bodies: list[bytes] = []
+    def _answers(self) -> Iterator[bytes]:
         while True:
             data = self._socket.recv(1 << 18)
             while data:
@@ -166,13 +170,13 @@ class Netlink:
                 if sequence != self._sequence:
                     continue  # the rest of an answer that an earlier caller gave up on
                 if kind == _DONE:
-                    return bodies
+                    return
                 if kind == _ERROR:
                     code = -struct.unpack_from("i", body)[0]
                     if code:
                         raise OSError(code, os.strerror(code))
-                    return bodies
-                bodies.append(body)
+                    return
+                yield body
 
 
 def _fine_if(*codes: int) -> "contextlib.AbstractContextManager[None]":

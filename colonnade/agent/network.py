@@ -22,12 +22,12 @@ from colonnade.wire import Interface as Port
 log = logging.getLogger(__name__)
 _METRIC = 100  # of default routes; the first interface's is lowest
 _SETTINGS = {
-    "net/ipv4/ip_forward": "0",  # a new namespace has the host's; first, for it resets others
-    "net/ipv6/conf/all/forwarding": "0",
     "net/ipv4/conf/all/accept_redirects": "0",
     "net/ipv4/conf/default/accept_redirects": "0",
     "net/ipv6/conf/all/accept_redirects": "0",
     "net/ipv6/conf/default/accept_redirects": "0",
+    "net/ipv4/conf/all/send_redirects": "0",  # members are not to be reached past the load balancer
+    "net/ipv4/conf/default/send_redirects": "0",
     "net/ipv4/ip_unprivileged_port_start": "0",  # HAProxy has no capability and still binds port 80
     "net/ipv4/ping_group_range": "0 2147483647",
     "net/ipv4/ip_nonlocal_bind": "1",  # HAProxy binds a VIP that another amphora still holds
@@ -55,13 +55,23 @@ class AmphoraNetwork:
 
     def ensure(self) -> None:
         """Make the namespace unless it is there."""
+        fresh = not namespaces.exists(self.namespace)
         namespaces.create(self.namespace)
+        if fresh:
+            self.forward(False)  # a new namespace has what the host has
         if self._netlink is None:
             with namespaces.inside(self.namespace):
                 self._netlink = Netlink()
                 for name, value in _SETTINGS.items():
                     namespaces.sysctl(name, value)
             self._netlink.bring_up("lo")
+
+    def forward(self, on: bool) -> None:
+        """Whether packets for others are passed on. The kernel resets what else it thinks a router is to do or not."""
+        with namespaces.inside(self.namespace):
+            namespaces.sysctl("net/ipv4/ip_forward", str(int(on)))
+            namespaces.sysctl("net/ipv4/conf/all/accept_redirects", "0")
+            namespaces.sysctl("net/ipv6/conf/all/forwarding", str(int(on)))
 
     def plug(self, ports: Iterable[Port]) -> None:
         """Have these interfaces, with their own addresses and routes. Others, and VIPs, stay as they are.
@@ -112,6 +122,11 @@ class AmphoraNetwork:
                 self._packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
         for port in ports:
             _announce(self._packets, _name(port.port_id), port.mac, [ip_interface(v) for v in port.vips])
+
+    @staticmethod
+    def named(ports: Iterable[Port]) -> list[tuple[str, Port]]:
+        """The interfaces with their names in the namespace."""
+        return [(_name(p.port_id), p) for p in ports]
 
     def trim(self, ports: Iterable[Port], *, serving: bool) -> None:
         """Take off what these interfaces do not say: other interfaces, other addresses, VIPs when not serving."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from colonnade.agent import namespaces
-from colonnade.agent.difference import Add, Change, Disable, Drop, Enable, Renew, Weigh, checked, servers
+from colonnade.agent.difference import Add, Change, Disable, Drop, Enable, Refill, Renew, Weigh, checked, servers
 from colonnade.agent.place import keep, kept, write_file
 from colonnade.agent.refused import Refused
 from colonnade.agent.runtime import Runtime, Statistics, negative, server_state, settled, sum_counters
@@ -119,6 +119,11 @@ class Processes:
             return False
         try:
             for change in changes:
+                if isinstance(change, Refill):
+                    if not runtime.refill(change.kind, change.file, change.lines):
+                        log.info("HAProxy did not take %s as it is; it is reloaded instead", change.file)
+                        return False
+                    continue
                 for command, answer in _commands(change, self._dropped):
                     said = runtime.ask(command)
                     if answer not in said if answer else said:
@@ -189,6 +194,13 @@ class Processes:
             self._watch(old)
         self._record()
         return True
+
+    def resume(self) -> None:
+        """Count on where an earlier agent stopped that had no process at all."""
+        record = kept(self._run / "process.json")
+        if record and not (record["pid"] or record["begun"] or record["finishing"]):
+            self._number, self.epoch = record["number"], record["epoch"]
+            self._base = {listener: Counters(**c) for listener, c in record["base"].items()}
 
     def runs_in(self, directory: Path) -> bool:
         """Whether the current process has its files there."""
@@ -430,7 +442,7 @@ def _parent(pid: int) -> int:
         return 0
 
 
-def _commands(change: Change, dropped: set[str]) -> list[tuple[str, str]]:
+def _commands(change: Weigh | Disable | Enable | Drop | Add | Renew, dropped: set[str]) -> list[tuple[str, str]]:
     """Commands, and what each answer must hold; nothing: it must be empty."""
     match change:
         case Weigh(server=s, weight=w):

@@ -24,13 +24,13 @@ def fabric(want: Fabric, bridges: dict[str, str], subnets: Iterable[Subnet]) -> 
     return f"""table inet colonnade
 delete table inet colonnade
 table inet colonnade {{
-  map floating4 {{ type ipv4_addr : ipv4_addr; {_elements(f"{a} : {b}" for a, b in four.items())} }}
-  map floating6 {{ type ipv6_addr : ipv6_addr; {_elements(f"{a} : {b}" for a, b in six.items())} }}
-  set inside4 {{ type ipv4_addr; flags interval; {_elements(str(s) for s in inside if s.version == 4)} }}
-  set inside6 {{ type ipv6_addr; flags interval; {_elements(str(s) for s in inside if s.version == 6)} }}
-  map group_of {{ type ifname : mark; {_elements(f'"{b}" : {g}' for b, g in group_of.items())} }}
-  set same_group {{ type ifname . mark; {_elements(f'"{b}" . {g}' for b, g in group_of.items())} }}
-  set everyone {{ type ifname; {_elements(f'"{b}"' for b in everyone)} }}
+  map floating4 {{ type ipv4_addr : ipv4_addr; {elements(f"{a} : {b}" for a, b in four.items())} }}
+  map floating6 {{ type ipv6_addr : ipv6_addr; {elements(f"{a} : {b}" for a, b in six.items())} }}
+  set inside4 {{ type ipv4_addr; flags interval; {elements(str(s) for s in inside if s.version == 4)} }}
+  set inside6 {{ type ipv6_addr; flags interval; {elements(str(s) for s in inside if s.version == 6)} }}
+  map group_of {{ type ifname : mark; {elements(f'"{b}" : {g}' for b, g in group_of.items())} }}
+  set same_group {{ type ifname . mark; {elements(f'"{b}" . {g}' for b, g in group_of.items())} }}
+  set everyone {{ type ifname; {elements(f'"{b}"' for b in everyone)} }}
   chain prerouting {{
     type nat hook prerouting priority dstnat;
     dnat ip to ip daddr map @floating4
@@ -67,8 +67,8 @@ def host(table: str, uplink: str, subnets: Iterable[Subnet], *, guard: bool) -> 
     return f"""table inet {table}
 delete table inet {table}
 table inet {table} {{
-  set inside4 {{ type ipv4_addr; flags interval; {_elements(str(s) for s in ours if s.version == 4)} }}
-  set inside6 {{ type ipv6_addr; flags interval; {_elements(str(s) for s in ours if s.version == 6)} }}
+  set inside4 {{ type ipv4_addr; flags interval; {elements(str(s) for s in ours if s.version == 4)} }}
+  set inside6 {{ type ipv6_addr; flags interval; {elements(str(s) for s in ours if s.version == 6)} }}
   chain postrouting {{
     type nat hook postrouting priority srcnat;
     iifname "{uplink}" oifname != "cln*" ip saddr @inside4 masquerade
@@ -89,6 +89,18 @@ def load(text: str, namespace: str | None) -> None:
         done = subprocess.run(["nft", "-f", "-"], input=text, text=True, capture_output=True, timeout=30, check=False)
     if done.returncode:
         raise Refused(500, f"nft refused the rules: {done.stderr.strip().splitlines()[0]}", "See the agent's log.")
+
+
+def names(table: str, namespace: str) -> list[tuple[str, str]] | None:
+    """Kind and name of all that is in the namespace's table, rules apart; None when there is no table."""
+    with namespaces.inside(namespace):
+        words = ["nft", "-j", "-t", "list", "table", "inet", table]
+        done = subprocess.run(words, capture_output=True, timeout=30, check=False)
+    if done.returncode:
+        return None
+    found = json.loads(done.stdout)["nftables"]
+    kinds = ("chain", "set", "map", "counter", "ct timeout")
+    return [(kind, item[kind]["name"]) for item in found for kind in kinds if kind in item]
 
 
 def remove(table: str) -> None:
@@ -116,6 +128,7 @@ def dropping() -> list[str]:
     ]
 
 
-def _elements(words: Iterable[str]) -> str:
+def elements(words: Iterable[str]) -> str:
+    """The elements of a set or map; nothing when there are none."""
     text = ", ".join(words)
     return f"elements = {{ {text} }};" if text else ""

@@ -6,17 +6,19 @@ also keeps the process from ending, so ``finished`` must be asked and the connec
 
 import contextlib
 import csv
+import re
 import socket
 import struct
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from colonnade.wire import Counters, MemberState
+from colonnade.wire import STATISTICS, Counters, MemberState
 
 _PROMPT = b"\n> "
 _PATIENCE = 2.0  # seconds for one answer
+_SPECIAL = re.compile(r"[ \\;<]")  # what ends a word, a command, or starts a payload
 _LONGEST = 200  # letters of what a health check said
 
 
@@ -50,6 +52,18 @@ class Runtime:
                 answer += data
         return answer[: -len(_PROMPT)].decode(errors="replace").strip("\n")
 
+    def refill(self, kind: str, file: str, lines: Sequence[str]) -> bool:
+        """Give an ACL's file, or a map, another content, all at once. False when what HAProxy read of it is not that:
+        then nothing has changed."""
+        version = self.ask(f"prepare {kind} {file}").rpartition(" ")[2]
+        for line in lines:
+            key, blank, value = line.partition(" ") if kind == "map" else (line, "", "")
+            self.ask(f"add {kind} @{version} {file} {_escaped(key)}{blank}{_escaped(value)}")
+        read = self.ask(f"show {kind} @{version} {file}").split("\n")
+        if [r.partition(" ")[2] for r in read if r] != list(lines):
+            return False
+        return not self.ask(f"commit {kind} @{version} {file}")
+
     def close(self) -> None:
         """Let the process end."""
         with self._lock, contextlib.suppress(OSError):
@@ -67,6 +81,11 @@ class Runtime:
     def statistics(self) -> "Statistics":
         """What ``show stat`` says now."""
         return read_statistics(self.ask("show stat"))
+
+
+def _escaped(value: str) -> str:
+    """One word of a command."""
+    return _SPECIAL.sub(r"\\\g<0>", value)
 
 
 def _owner(connected: socket.socket) -> int:
@@ -88,6 +107,8 @@ def read_statistics(text: str) -> Statistics:
     found = Statistics()
     for row in csv.DictReader(text.removeprefix("# ").split("\n")):
         match row["svname"]:
+            case "FRONTEND" if row["pxname"] == STATISTICS:
+                pass
             case "FRONTEND":
                 found.listeners[row["pxname"]] = _counters(row)
             case "BACKEND":

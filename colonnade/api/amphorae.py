@@ -46,7 +46,7 @@ class Item:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, object_id: str) -> None:
         access.check("amphora:get_one", caller(req), caller(req).project_id)
-        fields = listing.Args.of(req).every("fields")
+        fields = listing.fields(self.api, req)
         answer(resp, {"amphora": replies.choose([self.existing(object_id)], fields)[0]})
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, object_id: str) -> None:

@@ -2,6 +2,7 @@
 small cloud of a stand-alone installation, each service below its own prefix."""
 
 import logging
+import socket
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import falcon
 
 from colonnade.api import (
     amphorae,
+    front,
     l7rules,
     loadbalancers,
     members,
@@ -31,7 +33,9 @@ from colonnade.api.pools import Pools
 from colonnade.api.writing import Api
 from colonnade.clock import Clock
 from colonnade.drivers import Doorbell, Network, SecretStore, Supplies
+from colonnade.drivers.provider import Packages, Providers
 from colonnade.settings import Settings
+from colonnade.store import owner
 from colonnade.store.store import Store
 
 if TYPE_CHECKING:
@@ -64,7 +68,7 @@ def make_wsgi(
     apps: dict[str, WSGIApplication] = dict(local.make_apps(**parts, reached=host_routes.reader(settings.agent.slot)))
     secrets = LocalSecrets(store=store, seal=Seal(settings.state / "secrets"), clock=clock)
     root = make_lb_app(**parts, supplies=supplies or Host(), secrets=secrets)
-    return Prefixes({**apps, "/load-balancer": root}, root)
+    return front.before(Prefixes({**apps, "/load-balancer": root}, root), settings)
 
 
 def _keystone(settings: Settings, clock: Clock) -> "Keystone | None":
@@ -83,7 +87,8 @@ def make_lb_app(
     """The load-balancing API alone, for tokens of one of the two."""
     api = Api(
         settings=settings, store=store, network=network, doorbell=doorbell, clock=clock, supplies=supplies,
-        secrets=secrets,
+        secrets=secrets, providers=_providers(settings),
+        me=owner.name(settings.default.host or socket.gethostname()),
     )  # fmt: skip
     noauth = settings.api_settings.auth_strategy == "noauth"
     admit = transport.by_keystone(keystone) if keystone else transport.by_token(identity, noauth=noauth)
@@ -95,6 +100,12 @@ def make_lb_app(
         app.add_route(path, resource)
     served = without_suffix(app)
     return keystone.before(served, transport.is_open) if keystone else served
+
+
+def _providers(settings: Settings) -> Providers:
+    own = settings.driver_agent
+    packages = Packages(path=own.provider_path, sockets=settings.provider_sockets, files=settings.files)
+    return Providers(settings.providers, packages, own.call_limit_s)
 
 
 def _routes(api: Api) -> Iterable[tuple[str, Any]]:
@@ -145,16 +156,9 @@ def _lbaas(api: Api) -> Iterable[tuple[str, Any]]:
     yield "quotas", quotas.Collection(api)
     yield "quotas/{project_id}", quotas.Item(api)
     yield "quotas/{project_id}/default", quotas.Default(api)
-    yield from _providers()
-
-
-def _providers() -> Iterable[tuple[str, Any]]:
-    yield "providers", providers.Providers()
-    for target, root, words in (
-        ("provider-flavor:get_all", "flavor_capabilities", providers.FLAVOR),
-        ("provider-availability-zone:get_all", "availability_zone_capabilities", providers.ZONE),
-    ):
-        yield f"providers/{{provider}}/{root}", providers.Capabilities(target, root, words)
+    yield "providers", providers.Providers(api)
+    for what, words in (("flavor", providers.FLAVOR), ("availability_zone", providers.ZONE)):
+        yield f"providers/{{provider}}/{what}_capabilities", providers.Capabilities(api, what, words)
 
 
 def without_suffix(app: "WSGIApplication") -> "WSGIApplication":

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from colonnade.api import l7policies, l7rules, room, rules, shapes, trees
+from colonnade.api import l7policies, l7rules, room, rules, trees
 from colonnade.api.l7policies import L7Policies
 from colonnade.api.l7rules import L7Rules
 from colonnade.api.listeners import Listeners
@@ -10,7 +10,7 @@ from colonnade.api.members import Members
 from colonnade.api.monitors import HealthMonitors
 from colonnade.api.pools import Pools
 from colonnade.errors import Invalid
-from colonnade.model import HealthMonitor, L7Policy, L7Rule, Listener, LoadBalancer, Member, Pool, Tree
+from colonnade.model import Listener, LoadBalancer, Pool, Tree
 from colonnade.types import Json
 
 _LAST = 2147483648  # behind every position that can be given
@@ -69,15 +69,11 @@ def read(given: Json) -> Below:
         _define(pools, pool)
     listeners = []
     for listener in given.pop("listeners", None) or ():
-        shapes.refuse(Listener, listener)
         policies = []
         pool = _used(pools, references, listener, "default_pool")
         for policy in sorted(listener.pop("l7policies", None) or (), key=lambda p: p.get("position") or _LAST):
-            shapes.refuse(L7Policy, policy)
             aim = _used(pools, references, policy, "redirect_pool")
             rules_of_it = policy.pop("rules", None) or ()
-            for rule in rules_of_it:
-                shapes.refuse(L7Rule, rule)
             policies.append(WantedPolicy(policy, aim, tuple(rules_of_it)))
         listeners.append(WantedListener(listener, pool, tuple(policies)))
     room.check_count(sum(len(pool.get("members") or ()) for pool in pools.values()) + room.LISTENER * len(listeners))
@@ -113,11 +109,6 @@ def _define(pools: dict[str, Json], pool: Json) -> None:
     for field in ("protocol", "lb_algorithm"):
         if pool.get(field) is None:
             raise Invalid(f"Invalid input for field/attribute {field}. Value: 'None'. Mandatory field missing.")
-    shapes.refuse(Pool, pool)
-    for member in pool.get("members") or ():
-        shapes.refuse(Member, member)
-    if pool.get("healthmonitor"):
-        shapes.refuse(HealthMonitor, pool["healthmonitor"])
     pools[pool["name"]] = pool
 
 
@@ -128,7 +119,6 @@ def grow(makers: Makers, lb: LoadBalancer, below: Below) -> Tree:
     for name, given in below.pools.items():
         own = {k: v for k, v in given.items() if k not in ("members", "healthmonitor")}
         pool = ids[name] = makers.pools.made(lb, own)
-        rules.pool_has_effect(pool)
         tree = trees.put(tree, pool)
         if given.get("healthmonitor"):
             tree = trees.put(tree, makers.monitors.made(lb, pool, given["healthmonitor"]))

@@ -120,7 +120,7 @@ def _numbered(tree: Tree, policies: list[L7Policy]) -> Tree:
 
 
 def _check(tree: Tree, listener: Listener, policy: L7Policy) -> None:
-    rules.listener_takes_policies(listener.protocol)
+    rules.listener_takes_policies(listener.protocol, own=not tree.load_balancer.foreign)
     if policy.redirect_pool_id is not None:
         pool = trees.find_mutable(tree, Pool, policy.redirect_pool_id)
         rules.listener_takes_pool(listener.protocol, pool.protocol)

@@ -21,7 +21,7 @@ from colonnade.types import L7CompareType as C
 from colonnade.types import L7RuleType as T
 
 _MOST = 50  # rules of one policy
-_LISTED = Listed(cls=L7Rule, plural="rules")
+_LISTED = Listed(cls=L7Rule, plural="rules", also=("l7policy_id", "name"))
 _COMPARISONS: Mapping[T, frozenset[C]] = {
     **dict.fromkeys(T, frozenset(C)),
     T.FILE_TYPE: frozenset({C.REGEX, C.EQUAL_TO}),
@@ -174,7 +174,7 @@ class Item:
         )
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, object_id: str, rule_id: str) -> None:
-        fields = listing.Args.of(req).every("fields")
+        fields = listing.fields(self.api, req)
         document = self._existing(object_id, rule_id, caller(req), "l7rule:get_one")
         answer(resp, {"rule": replies.choose([document], fields)[0]})
 

@@ -7,6 +7,7 @@ from colonnade.api.listing import Listed
 from colonnade.api.resources import Kind
 from colonnade.api.trees import Change
 from colonnade.clock import utc
+from colonnade.core import bundle
 from colonnade.errors import Unsupported
 from colonnade.model import Caller, Listener, LoadBalancer, Pool, Tree
 from colonnade.store import query, rows, tables
@@ -39,10 +40,11 @@ class Listeners(Kind[Listener]):
         if given.get("l7policies"):
             raise Unsupported("l7policies can be given with a new load balancer only; create them after the listener.")
         fields = {k: v for k, v in given.items() if k not in ("project_id", "tenant_id", "l7policies")}
-        secure = tls_rules.listener_defaults(fields["protocol"], self.api.settings.api_settings)
+        section = self.api.settings.api_settings
+        rules.protocol_allowed(fields["protocol"], prometheus=section.allow_prometheus_listeners)
+        secure = tls_rules.listener_defaults(tls_rules.speaks(fields["protocol"], fields), section)
         listener = Listener(**{**self.defaults(), **secure, **writing.new_fields(self.api, lb, fields)})
         self._check(tree, listener)
-        rules.listener_has_effect(listener)
         rules.listener_is_unique(tree, listener)
         return listener
 
@@ -55,8 +57,11 @@ class Listeners(Kind[Listener]):
             certificates.check_listener(self.api, who, row["project_id"], given, rows.from_row(Listener, row))
 
     def resolved(self, old: Listener, given: Json) -> Json:
-        secure = tls_rules.listener_defaults(old.protocol, self.api.settings.api_settings)
-        return super().resolved(old, {k: secure[k] if k in secure and v is None else v for k, v in given.items()})
+        refs = {f: getattr(old, f) for f in ("default_tls_container_ref", "sni_container_refs")}
+        did, does = tls_rules.speaks(old.protocol, refs), tls_rules.speaks(old.protocol, {**refs, **given})
+        secure = tls_rules.listener_defaults(does, self.api.settings.api_settings)
+        given = {k: secure[k] if k in secure and v is None else v for k, v in given.items()}
+        return super().resolved(old, {**secure, **given} if did != does else given)
 
     def update(self, tree: Tree, old: Listener, given: Json) -> Change:
         new = trees.changed(old, given, utc(self.api.clock.now()))
@@ -82,10 +87,11 @@ class Listeners(Kind[Listener]):
         if listener.default_pool_id is not None:
             pool = trees.find_mutable(tree, Pool, listener.default_pool_id)
             rules.listener_takes_pool(listener.protocol, pool.protocol)
+            rules.listener_keeps_clients(listener.protocol, pool)
         rules.headers(listener.insert_headers, listener.protocol)
         tls_rules.listener(listener, self.api.settings.api_settings)
-        vip = tree.load_balancer.vip_address
-        rules.cidrs(listener.allowed_cidrs, () if vip is None else (vip,))
+        rules.cidrs_go_with(tree.load_balancer, listener.allowed_cidrs)
+        rules.cidrs(listener.allowed_cidrs, bundle.vips(tree.load_balancer))
 
 
 def name(listener: Listener) -> str:

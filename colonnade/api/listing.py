@@ -1,5 +1,6 @@
 """The arguments of lists: filters, tags, sorting, paging, fields; and the links to the pages around."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +15,12 @@ from colonnade.errors import Invalid
 from colonnade.store import query, tables
 from colonnade.types import Json
 
-_CONTROL_ARGS = frozenset({"limit", "marker", "page_reverse", "sort", "sort_key", "sort_dir", "fields"})
+_PAGING, _SORTING = frozenset({"limit", "marker", "page_reverse"}), frozenset({"sort", "sort_key", "sort_dir"})
+_CONTROL_ARGS = _PAGING | _SORTING | {"fields"}
 _TAG_ARGS = frozenset({"tags", "tags-any", "not-tags", "not-tags-any"})
 _ALSO_CALLED = {"load_balancer_id": "loadbalancer_id"}  # as openstacksdk calls it
 _MOST_TAGS = 100  # in one argument; each is a condition, and databases take only so many
+_NUMBER = re.compile(r"[+-]?[0-9]{1,4000}")
 _WRONG = "One or more arguments are either duplicate or invalid"
 
 
@@ -69,9 +72,10 @@ def reply(
     api: Api, req: falcon.Request, listed: Listed, where: list[ColumnElement[bool]], conn: Connection
 ) -> dict[str, Any]:
     """The document of one page."""
-    args = Args.of(req)
+    section = api.settings.api_settings
+    args = counted(api, req)
     table = tables.OF[listed.cls]
-    page = _page(args, table, api.settings.api_settings.pagination_max_limit, listed)
+    page = _page(args, table, section.most_items if section.allow_pagination else None, listed)
     conditions = [*where, *_filters(args, table, listed)]
     try:
         found = query.page(conn, table, replies.COLUMNS[listed.cls], conditions, page)
@@ -86,7 +90,26 @@ def reply(
     return {listed.plural: chosen, listed.links or f"{listed.plural}_links": links}
 
 
-def _page(args: Args, table: Table, most: int, listed: Listed) -> query.Page:
+def fields(api: Api, req: falcon.Request) -> list[str]:
+    """The keys that the request wants of an object; none: all."""
+    return counted(api, req).every("fields")
+
+
+def counted(api: Api, req: falcon.Request) -> Args:
+    """The request's arguments without those that the operator has switched off."""
+    section = api.settings.api_settings
+
+    def counts(name: str) -> bool:
+        if name in _PAGING:
+            return section.allow_pagination
+        if name in _SORTING:
+            return section.allow_sorting
+        return section.allow_field_selection if name == "fields" else section.allow_filtering
+
+    return Args(tuple(pair for pair in Args.of(req).pairs if counts(pair[0])))
+
+
+def _page(args: Args, table: Table, most: int | None, listed: Listed) -> query.Page:
     return query.Page(
         sort=_sort(args, table, listed),
         limit=limit_of(args.one("limit"), most),
@@ -96,17 +119,16 @@ def _page(args: Args, table: Table, most: int, listed: Listed) -> query.Page:
     )
 
 
-def limit_of(text: str | None, most: int) -> int | None:
+def limit_of(text: str | None, most: int | None) -> int | None:
     """The page size; None: no limit. Raises 400 in form B."""
     if text is None:
         return most
     if text in ("infinite", "None"):
         return None
-    try:
-        limit = int(text)
-    except ValueError as e:
-        raise falcon.HTTPBadRequest(description=f"Limit must be an integer or 'infinite', not {text[:64]!r}") from e
-    return min(limit, most) if limit > 0 else None
+    if _NUMBER.fullmatch(text) is None:
+        raise falcon.HTTPBadRequest(description=f"Limit must be an integer or 'infinite', not {text[:64]!r}")
+    limit = int(text)
+    return min(limit, most or limit) if limit > 0 else None
 
 
 def _sort(args: Args, table: Table, listed: Listed) -> tuple[tuple[str, bool], ...]:
@@ -189,7 +211,7 @@ def _href(api: Api, req: falcon.Request, args: Args, page: query.Page, marker: s
 
 
 def base_uri(api: Api, req: falcon.Request) -> str:
-    """Where this service answers, without a slash at the end. Forwarding headers are not believed: anyone may send
-    them; behind a proxy api_base_uri says it."""
+    """Where this service answers, without a slash at the end. Behind a proxy api_base_uri says it, or the proxy's
+    headers where they are believed (``api.front``)."""
     base = api.settings.api_settings.api_base_uri.rstrip("/")
     return base + req.root_path if base else req.prefix

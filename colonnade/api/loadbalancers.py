@@ -13,9 +13,10 @@ from colonnade.api import (
     graph,
     listing,
     offers,
-    providers,
+    provided_vip,
     replies,
     resources,
+    rules,
     shapes,
     trees,
     vip,
@@ -23,14 +24,16 @@ from colonnade.api import (
 )
 from colonnade.api.listeners import Listeners
 from colonnade.api.listing import Listed
+from colonnade.api.providers import Wish
 from colonnade.api.resources import Kind
 from colonnade.api.transport import answer, caller, read_body
-from colonnade.api.trees import Change
+from colonnade.api.trees import Change, How
 from colonnade.api.writing import Api
 from colonnade.clock import utc
+from colonnade.drivers.provider import NotEnabled, own
 from colonnade.errors import Busy, Conflict, Invalid, Later, NotFound
 from colonnade.model import Caller, LoadBalancer, Tree
-from colonnade.store import query
+from colonnade.store import query, tables
 from colonnade.types import UUID, Json
 
 log = logging.getLogger(__name__)
@@ -59,11 +62,11 @@ class LoadBalancers(Kind[LoadBalancer]):
         if "vip_sg_ids" in given:
             access.check("loadbalancer:post:vip_sg_ids", who, project_id)
         below = graph.read(given)
-        choice = self._choice(given)
-        wish = choice.wish
+        provider, wish = self._choice(given)
         fields = {
-            **given, "provider": choice.provider, "topology": wish.topology, "compute_flavor": wish.compute_flavor,
-            "compute_zone": wish.compute_zone,
+            **given, "provider": provider, "topology": wish.topology, "compute_flavor": wish.compute_flavor,
+            "compute_zone": wish.compute_zone, "vip_vnic_type": wish.vnic_type,
+            "vip_sg_ids": _once(given.get("vip_sg_ids")),
         }  # fmt: skip
         for subnet_id in below.subnet_ids:
             vip.check_subnet(self.api.network, who, subnet_id)
@@ -72,9 +75,15 @@ class LoadBalancers(Kind[LoadBalancer]):
         for pool in below.pools.values():
             certificates.check_pool(self.api, who, project_id, pool)
         lb_id = writing.new_id()
-        vip.check_network(self.api.network, who, given, wish.vip_networks)
-        place = vip.resolve(self.api.network, who, lb_id, project_id, given)
-        fields |= {**dataclasses.asdict(place), "project_id": project_id, "id": lb_id}
+        vip.check_words(given, self.api.settings.networking)
+        vip.check_traffic(self.api.network, who, given)
+        vip.check_network(self.api.network, who, given, wish.vip_networks, self.api.settings.networking)
+        if own(provider):
+            place = vip.resolve(self.api.network, who, lb_id, project_id, given)
+        else:
+            place = provided_vip.resolve(self.api, who, provider, lb_id, project_id, given)
+        fields |= {f.name: getattr(place, f.name) for f in dataclasses.fields(place)}
+        fields |= {"project_id": project_id, "id": lb_id}
 
         def decide(conn: Connection) -> Change:
             if not place.vip_owned and (user := query.port_user(conn, place.vip_port_id)):
@@ -82,6 +91,7 @@ class LoadBalancers(Kind[LoadBalancer]):
             if offers.chosen(conn, given, given.get("provider"), hold=True).wish != wish:
                 raise Busy("The flavor or the availability zone was changed just now. Please try again.")
             lb = LoadBalancer(**writing.new_fields(self.api, None, fields))
+            rules.vip_takes_groups(lb, ())
             tree = graph.grow(self.makers, lb, below)
             return Change(
                 tree=tree, about=("loadbalancer", lb_id), sentence=f"Asked to create {name(lb)}{graph.summary(tree)}."
@@ -90,7 +100,10 @@ class LoadBalancers(Kind[LoadBalancer]):
         try:
             return writing.create(self.api, lb_id, decide), lb_id
         except BaseException:
-            self._release(place)
+            with self.api.store.read() as conn:
+                gone = query.owner(conn, tables.load_balancer, lb_id) is None
+            if gone:
+                self._release(place)
             raise
 
     def change_targets(self, given: Json) -> tuple[str, ...]:
@@ -103,23 +116,29 @@ class LoadBalancers(Kind[LoadBalancer]):
             except Later as e:  # the sweep for orphans removes it
                 log.warning("left a port", extra={"port": place.vip_port_id, "error": str(e)})
 
-    def _choice(self, given: Json) -> offers.Choice:
+    def _choice(self, given: Json) -> tuple[str, Wish]:
         """Its provider, and what its flavor and availability zone ask for. Raises Invalid."""
         if given.get("provider"):
-            providers.enabled(given["provider"])
-        found = offers.Choice(given.get("provider"), providers.wish("{}", "{}"))
+            self.api.providers.check(given["provider"])
+        found = offers.Choice(given.get("provider"), Wish())
         if given.get("flavor_id") or given.get("availability_zone"):
             with self.api.store.read() as conn:
                 found = offers.chosen(conn, given, given.get("provider"))
         provider = given.get("provider") or found.provider or self.api.settings.api_settings.default_provider_driver
-        providers.enabled(provider)
-        return offers.Choice(provider, found.wish)
+        self.api.providers.check(provider)
+        return provider, found.wish
 
     def document(self, tree: Tree, object_id: str) -> Json:
         return replies.of_tree(tree, tree.load_balancer)
 
+    def admit(self, who: Caller, object_id: str, given: Json) -> None:
+        vip.check_traffic(self.api.network, who, given)
+
     def update(self, tree: Tree, old: LoadBalancer, given: Json) -> Change:
+        if "vip_sg_ids" in given:
+            given = {**given, "vip_sg_ids": _once(given["vip_sg_ids"])}
         new = trees.changed(old, given, utc(self.api.clock.now()))
+        rules.vip_takes_groups(new, trees.staying(tree.listeners))
         return _change(tree, new, f"Asked to change {name(new)}.")
 
     def delete(self, tree: Tree, old: LoadBalancer) -> Change:
@@ -133,18 +152,23 @@ class LoadBalancers(Kind[LoadBalancer]):
         if trees.going(lb):
             raise Conflict(f"Invalid state {lb.provisioning_status} of loadbalancer resource {lb.id}")
         new = trees.leaving(lb, utc(self.api.clock.now()))
-        return _change(tree, new, f"Asked to delete {name(lb)}{' and all it has' if cascade else ''}.")
+        sentence = f"Asked to delete {name(lb)}{' and all it has' if cascade else ''}."
+        return _change(tree, new, sentence, "cascade" if cascade else "")
 
     def failover(self, tree: Tree) -> Change:
         """What replacing its amphorae asks for."""
         lb = tree.load_balancer
         new = dataclasses.replace(trees.pending(lb), incarnation=lb.incarnation + 1)
-        return _change(tree, new, f"Asked to replace the amphorae of {name(lb)}.")
+        return _change(tree, new, f"Asked to replace the amphorae of {name(lb)}.", "failover")
 
 
-def _change(tree: Tree, new: LoadBalancer, sentence: str) -> Change:
+def _once(ids: tuple[str, ...] | None) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(ids or ()))
+
+
+def _change(tree: Tree, new: LoadBalancer, sentence: str, how: How = "") -> Change:
     tree = dataclasses.replace(tree, load_balancer=new)
-    return Change(tree=tree, about=("loadbalancer", new.id), sentence=sentence)
+    return Change(tree=tree, about=("loadbalancer", new.id), sentence=sentence, how=how)
 
 
 def name(lb: LoadBalancer) -> str:
@@ -171,9 +195,16 @@ class Item(resources.Item):
     def on_delete(self, req: falcon.Request, resp: falcon.Response, object_id: str) -> None:
         cascade = (listing.Args.of(req).one("cascade") or "").lower() in _TRUE
         self.kind.owned(object_id, "loadbalancer:delete", caller(req))
-        writing.change(
-            self.api, object_id, lambda tree: self.load_balancers.removal(tree, cascade=cascade), delete=True
-        )
+
+        def decide(tree: Tree) -> Change:
+            return self.load_balancers.removal(tree, cascade=cascade)
+
+        try:
+            writing.change(self.api, object_id, decide, delete=True)
+        except NotEnabled:
+            if not caller(req).is_admin:
+                raise
+            writing.forsake(self.api, object_id, decide)
         resp.status = 204
 
 
@@ -240,7 +271,7 @@ class Events:
         api = self.kind.api
         self.kind.owned(object_id, "loadbalancer:get_status", caller(req))
         args = listing.Args.of(req)
-        limit = listing.limit_of(args.one("limit"), api.settings.api_settings.pagination_max_limit)
+        limit = listing.limit_of(args.one("limit"), api.settings.api_settings.most_items)
         with api.store.read() as conn:
             found = query.load_balancer_events(conn, object_id, limit, _marker(args.one("marker")))
         documents = [

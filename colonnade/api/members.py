@@ -13,12 +13,13 @@ from colonnade.api.resources import Kind
 from colonnade.api.transport import ParentNotFound, answer, caller, read_body
 from colonnade.api.trees import Change
 from colonnade.clock import utc
+from colonnade.core import bundle
 from colonnade.errors import Conflict, Invalid, NotFound
 from colonnade.model import Caller, LoadBalancer, Member, Pool, Tree
 from colonnade.store import query, tables
 from colonnade.types import UUID, Json, OperatingStatus
 
-_LISTED = Listed(cls=Member, plural="members")
+_LISTED = Listed(cls=Member, plural="members", also=("pool_id",))
 _TRUE = frozenset({"true", "1", "yes", "on", "t", "y"})
 
 
@@ -61,7 +62,12 @@ class Members(Kind[Member]):
 
     def made(self, tree: Tree, lb: LoadBalancer, pool: Pool, given: Json) -> Member:
         """A new member of the pool, its own fields checked."""
-        fields = {k: v for k, v in given.items() if k not in ("project_id", "tenant_id")}
+        if given.get("request_sriov"):
+            raise Invalid(
+                "Validation failure: request_sriov needs a flavor with allow_member_sriov, which no load balancer here "
+                "has; leave it out."
+            )
+        fields = {k: v for k, v in given.items() if k not in ("project_id", "tenant_id", "request_sriov")}
         watched = any(m.pool_id == pool.id for m in trees.staying(tree.health_monitors))
         member = Member(
             **writing.new_fields(self.api, lb, fields),
@@ -69,6 +75,8 @@ class Members(Kind[Member]):
             operating_status=OperatingStatus.OFFLINE if watched else OperatingStatus.NO_MONITOR,
         )
         self._check_addresses(member)
+        if not lb.foreign:
+            rules.member_has_way(member.address, pool.protocol, bundle.vips(lb))
         return member
 
     def _check_addresses(self, member: Member) -> None:
@@ -111,7 +119,7 @@ class Members(Kind[Member]):
             tree = trees.mark(tree, pool_id=pool_id, pool_itself=True)
         counts = f"{len(added)} new, {len(moved)} changed, {len(gone)} removed"
         sentence = f"Asked to set the members of {_of(pool)}: {counts}."
-        return Change(tree=tree, about=("pool", pool_id), sentence=sentence)
+        return Change(tree=tree, about=("pool", pool_id), sentence=sentence, how="batch")
 
 
 def _as_given(old: Member, wanted: Member, now: datetime) -> Member:
@@ -192,7 +200,7 @@ class Item:
         )
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, object_id: str, member_id: str) -> None:
-        fields = listing.Args.of(req).every("fields")
+        fields = listing.fields(self.api, req)
         document = self._existing(object_id, member_id, caller(req), "member:get_one")
         answer(resp, {"member": replies.choose([document], fields)[0]})
 

@@ -47,7 +47,7 @@ class HealthMonitors(Kind[HealthMonitor]):
         rules.monitor_allowed(monitor.type, ping=self.api.settings.api_settings.allow_ping_health_monitors)
         rules.pool_takes_monitor(pool.protocol, monitor.type)
         rules.monitor(monitor, fields)
-        rules.monitor_has_effect(monitor)
+        rules.monitor_interval(monitor, self.api.settings.api_settings.udp_connect_min_interval_health_monitor)
         return monitor
 
     def resolved(self, old: HealthMonitor, given: Json) -> Json:
@@ -57,6 +57,7 @@ class HealthMonitors(Kind[HealthMonitor]):
     def update(self, tree: Tree, old: HealthMonitor, given: Json) -> Change:
         new = trees.changed(old, given, utc(self.api.clock.now()))
         rules.monitor(new, given)
+        rules.monitor_interval(new, self.api.settings.api_settings.udp_connect_min_interval_health_monitor)
         return self._change(tree, new, f"Asked to change {name(new)}")
 
     def delete(self, tree: Tree, old: HealthMonitor) -> Change:

@@ -104,7 +104,7 @@ def chosen(conn: Connection, given: Json, provider: str | None, *, hold: bool = 
         if provider is not None and not providers.same(provider, zone_provider):
             raise Invalid(f"Availability zone '{name}' is not compatible with provider '{provider}'")
         provider = provider or zone_provider
-    return Choice(provider, providers.wish(flavor_data, zone_data))
+    return Choice(provider, providers.wish(provider, flavor_data, zone_data))
 
 
 def _usable(conn: Connection, query: Select[Any], field: str, value: str, hold: bool) -> tuple[str, str]:
@@ -156,7 +156,7 @@ class Item:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, object_id: str) -> None:
         _may(self.kind, "get_one", req)
-        fields = listing.Args.of(req).every("fields")
+        fields = listing.fields(self.api, req)
         with self.api.store.read() as conn:
             row = self._row(conn, object_id)
         answer(resp, {self.kind.body.root: replies.choose([_document(self.kind, row)], fields)[0]})
@@ -221,7 +221,7 @@ def _check(api: Api, kind: Kind, row: Json) -> None:
             "no slash: it stands in paths."
         )
     if kind.check is not None and kind.data is not None:
-        providers.enabled(row["provider_name"])
+        api.providers.check(row["provider_name"])
         kind.check(api, row["provider_name"], row[kind.data])
 
 

@@ -11,18 +11,14 @@ import orjson
 from pydantic import BaseModel, create_model
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
-from colonnade.api import offers, replies, shapes
+from colonnade.api import describe, offers, replies, rules, shapes
 from colonnade.core import tls
 from colonnade.model import Amphora, HealthMonitor, L7Policy, L7Rule, Listener, LoadBalancer, Member, Pool
-from colonnade.types import Json, Mark
+from colonnade.types import Json
 
-_LATER: dict[str, tuple[str, ...]] = {
-    "ListenerProtocol": ("UDP", "SCTP", "PROMETHEUS"),
-    "PoolProtocol": ("UDP", "SCTP"),
-    "MonitorType": ("UDP-CONNECT", "SCTP"),
-}
-_NOT_OFFERED = frozenset({"request_sriov", "persistence_timeout", "persistence_granularity"})
-_HEADERS = ("X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Proto", *sorted(tls.CLIENT_HEADERS))
+_NOT_OFFERED = frozenset({"request_sriov"})
+_HEADERS = tuple(sorted(rules.HEADERS | tls.CLIENT_HEADERS))
+_FIELDS: Json = {"name": "fields", "in": "query", "schema": {"type": "string"}}
 _COUNTERS = ("bytes_in", "bytes_out", "active_connections", "total_connections", "request_errors")
 _ID: Json = {"type": "string", "format": "uuid"}
 _REFS: Json = {"type": "array", "items": {"type": "object", "properties": {"id": _ID}, "required": ["id"]}}
@@ -79,19 +75,19 @@ def _schemas() -> Json:
     )  # fmt: skip
     schemas: Json = made["$defs"]
     for body in bodies:
-        refused = {n for n, notes in shapes.marks(body.cls).items() if Mark.REFUSED in notes}
         for suffix in ("Create", "Update", "Node"):
-            _offer(schemas.get(f"{body.cls.__name__}{suffix}", {}), refused | _NOT_OFFERED)
+            _offer(schemas.get(f"{body.cls.__name__}{suffix}", {}), _NOT_OFFERED)
     _offer(schemas["ListenerCreate"], {"l7policies"})  # only with a new load balancer
-    for name, later in _LATER.items():
-        schemas[name]["enum"] = [v for v in schemas[name]["enum"] if v not in later]
-    for name in ("SessionPersistence", "SessionPersistenceUpdate"):
-        _offer(schemas[name], _NOT_OFFERED)
     for cls, links in _LINKS.items():
         schema = schemas[cls.__name__]
         schema["properties"] |= dict.fromkeys(links, _REFS)
         schema["required"] += links
-    schemas["LoadBalancerCreate"]["anyOf"] = [{"required": [n]} for n in ("vip_subnet_id", "vip_network_id")]
+    for name in (*(c.__name__ for c in _LINKS), "Amphora", *(b.cls.__name__ for b in offered)):
+        schemas[name] = describe.exact(schemas[name])
+    _finish(schemas)
+    _nest(schemas)
+    vips = ("vip_subnet_id", "vip_network_id", "vip_port_id")
+    schemas["LoadBalancerCreate"]["anyOf"] = [{"required": [n]} for n in vips]
     schemas["PoolCreate"]["anyOf"] = [{"required": [n]} for n in ("loadbalancer_id", "listener_id")]
     limits: Json = {n: {"type": "integer", "minimum": -1} for n in schemas["QuotaUpdate"]["properties"]}
     schemas["Quota"] = {
@@ -99,6 +95,11 @@ def _schemas() -> Json:
         "properties": {**limits, "project_id": {"type": "string"}, "tenant_id": {"type": "string"}},
         "required": [*limits, "project_id", "tenant_id"],
     }
+    for name in (*(c.__name__ for c in _LINKS), "Amphora", "Quota", *(b.cls.__name__ for b in offered)):
+        whole = schemas[name]
+        schemas[f"{name}Chosen"] = {  # with ``fields`` a document holds only some keys
+            "type": "object", "properties": whole["properties"], "additionalProperties": False,
+        }  # fmt: skip
     schemas["Error"] = {
         "type": "object",
         "anyOf": [{"required": ["faultstring"]}, {"required": ["description"]}, {"required": ["error"]}],
@@ -106,10 +107,44 @@ def _schemas() -> Json:
     return schemas
 
 
+def _finish(schemas: Json) -> None:
+    """What a whole object must be, which no field of it says."""
+    for name in ("SessionPersistenceUpdate", "L7PolicyUpdate"):
+        schemas[name]["minProperties"] = 1
+    shown = schemas["SessionPersistence"]["properties"]
+    schemas["Pool"]["properties"]["session_persistence"] = {
+        "type": ["object", "null"],
+        "properties": describe.exact(shown),
+        "required": [*shown],
+    }
+
+
+def _nest(schemas: Json) -> None:
+    """The reply to the creation of a load balancer: each object in its place, not where it has its own path."""
+
+    def with_(name: str, without: tuple[str, ...], **below: Json) -> Json:
+        whole = schemas[name]
+        kept = {k: v for k, v in whole["properties"].items() if k not in without}
+        required = [*(k for k in whole["required"] if k not in (*without, *below)), *below]
+        return {"type": "object", "properties": kept | below, "required": required}
+
+    schemas["Pool"]["properties"]["healthmonitor_id"] = _ID  # where it has one
+    policy = with_("L7Policy", (), rules=_many(_ref("L7Rule")))
+    listener = with_("Listener", ("loadbalancers",), l7policies=_many(policy))
+    monitor = {"anyOf": [_ref("HealthMonitor"), {"type": "null"}]}
+    unseen = ("loadbalancers", "healthmonitor_id")
+    pool = with_("Pool", unseen, members=_many(_ref("Member")), healthmonitor=monitor)
+    schemas["LoadBalancerTree"] = with_("LoadBalancer", (), listeners=_many(listener), pools=_many(pool))
+
+
+def _many(schema: Json) -> Json:
+    return {"type": "array", "items": schema}
+
+
 def _offer(schema: Json, hidden: "frozenset[str] | set[str]") -> None:
     properties = schema.get("properties", {})
-    for name in hidden:
-        properties.pop(name, None)
+    for name in hidden & properties.keys():
+        properties[name] = describe.nothing(properties[name])
     if "insert_headers" in properties:
         words = {"type": "string", "enum": ["true", "false"]}
         properties["insert_headers"] = {
@@ -122,7 +157,7 @@ def _reply_model(cls: type[Any]) -> type[BaseModel]:
     fields: dict[str, Any] = {}
     for f in dataclasses.fields(cls):
         if f.name in replies.FIELDS[cls]:
-            edge = shapes.edge(hints[f.name])
+            edge = shapes.edge(hints[f.name], f.name)
             fields[f.name] = (str if datetime in _parts(hints[f.name]) else edge, ...)
             if datetime in _parts(hints[f.name]) and type(None) in _parts(hints[f.name]):
                 fields[f.name] = (str | None, ...)
@@ -174,13 +209,13 @@ def _paths() -> typing.Iterator[tuple[str, Json]]:
 
 def _crud(path: str, root: str, cls: type[Any]) -> typing.Iterator[tuple[str, Json]]:
     name, plural = cls.__name__, path.rpartition("/")[2]
-    created = {"type": "object", "required": [root]} if cls is LoadBalancer else _root(root, name)
+    created = _root(root, "LoadBalancerTree" if cls is LoadBalancer else name)
     collection: Json = {
         "get": {**_reply(_list_of(plural, name)), "parameters": [*_paging(), *_list_arguments(cls)]},
         "post": {**_reply(created, 201), "requestBody": _body(_root(root, f"{name}Create"))},
     }
     item: Json = {
-        "get": _reply(_root(root, name)),
+        "get": {**_reply(_root(root, f"{name}Chosen")), "parameters": [_FIELDS]},
         "put": {**_reply(_root(root, name)), "requestBody": _body(_root(root, f"{name}Update"))},
         "delete": _done(204),
     }
@@ -210,7 +245,7 @@ def _offer_paths(path: str, kind: offers.Kind) -> typing.Iterator[tuple[str, Jso
         },
     )
     item = {
-        "get": _reply(_root(root, name)),
+        "get": {**_reply(_root(root, f"{name}Chosen")), "parameters": [_FIELDS]},
         "put": {**_reply(_root(root, name)), "requestBody": _body(_root(root, f"{name}Update"))},
         "delete": _done(204),
     }
@@ -219,7 +254,7 @@ def _offer_paths(path: str, kind: offers.Kind) -> typing.Iterator[tuple[str, Jso
 
 
 def _quota_paths() -> typing.Iterator[tuple[str, Json]]:
-    path, quota, project = "/v2/lbaas/quotas", _root("quota", "Quota"), {"type": "string", "maxLength": 64}
+    path, quota, project = "/v2/lbaas/quotas", _root("quota", "Quota"), {"type": "string", "minLength": 1}
     arguments = [_argument(n, {"type": "string"}) for n in ("sort", "page_reverse", "fields", "project_id")]
     yield path, {"get": {**_reply(_list_of("quotas", "Quota")), "parameters": [*_paging(), *arguments]}}
     put = {**_reply(quota, 202), "requestBody": _body(_root("quota", "QuotaUpdate"))}
@@ -243,7 +278,8 @@ def _argument(name: str, schema: Json) -> Json:
 
 
 def _paging() -> list[Json]:
-    return [_argument("limit", {"type": "integer", "minimum": 0}), _argument("marker", {"type": "string"})]
+    limit = {"anyOf": [{"type": "integer"}, {"enum": ["infinite"]}], "description": "0, negative, infinite: no limit."}
+    return [_argument("limit", limit), _argument("marker", {"type": "string"})]
 
 
 def _list_arguments(cls: type[Any]) -> list[Json]:
@@ -264,8 +300,7 @@ def _root(root: str, name: str) -> Json:
 
 
 def _list_of(plural: str, name: str, its_links: str | None = None) -> Json:
-    # With ``fields`` items hold only some keys, so they are described but not required.
-    item = {"type": "object", "description": f"A {name}."}
+    item = _ref(f"{name}Chosen")
     links = {"type": "array", "items": {"type": "object", "required": ["rel", "href"]}}
     return {
         "type": "object",

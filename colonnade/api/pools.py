@@ -35,9 +35,9 @@ class Pools(Kind[Pool]):
             pool = self.made(tree.load_balancer, {**given, "id": its_id})
             if listener is not None:
                 rules.listener_takes_pool(listener.protocol, pool.protocol)
+                rules.listener_keeps_clients(listener.protocol, pool)
                 rules.listener_is_free(listener)
                 tree = trees.put(tree, dataclasses.replace(listener, default_pool_id=its_id))
-            rules.pool_has_effect(pool)
             tree = trees.mark(trees.put(tree, pool), pool_id=its_id)
             return Change(tree=tree, about=("pool", its_id), sentence=f"Asked to create {name(pool)}.")
 
@@ -92,7 +92,8 @@ class Pools(Kind[Pool]):
         new = trees.changed(old, given, utc(self.api.clock.now()))
         rules.persistence(new.session_persistence, new.protocol)
         tls_rules.pool(new, self.api.settings.api_settings)
-        rules.pool_has_effect(new)
+        for listener in trees.users(tree, new.id):
+            rules.listener_keeps_clients(listener.protocol, new)
         tree = trees.mark(trees.put(tree, new), pool_id=new.id)
         return Change(tree=tree, about=("pool", new.id), sentence=f"Asked to change {name(new)}.")
 

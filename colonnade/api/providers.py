@@ -1,6 +1,6 @@
 """Providers, and what a flavor or an availability zone may ask of them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +10,9 @@ import orjson
 from colonnade.api import access, listing
 from colonnade.api.transport import answer, caller
 from colonnade.api.writing import Api
-from colonnade.errors import Invalid, Unsupported
+from colonnade.drivers.provider import own
+from colonnade.errors import Invalid, ProviderFailed, Unsupported
 from colonnade.types import UUID, Json
-
-PROVIDERS = {
-    "amphora": "The Colonnade amphora provider: HAProxy in network namespaces or servers.",
-    "octavia": "Deprecated alias of the amphora provider.",
-}
 
 # What flavor_data may hold, and what availability_zone_data.
 FLAVOR = {
@@ -43,34 +39,38 @@ class Wish:
     compute_flavor: str | None = None
     compute_zone: str | None = None
     vip_networks: tuple[str, ...] = ()  # empty: any
+    vnic_type: str = "normal"
 
 
-def wish(flavor_data: str, zone_data: str) -> Wish:
-    """The data of two profiles in one, each checked when it was stored."""
+def wish(provider: str | None, flavor_data: str, zone_data: str) -> Wish:
+    """The data of two profiles in one, each checked when it was stored. Of a third party's provider only the networks
+    concern us: the rest is for itself."""
     flavor, zone = orjson.loads(flavor_data), orjson.loads(zone_data)
+    if provider is not None and not own(provider):
+        networks = zone.get("valid_vip_networks")
+        named = networks if isinstance(networks, list) else []
+        return Wish(vip_networks=tuple(n.lower() for n in named if isinstance(n, str)))
     return Wish(
         topology=flavor.get("loadbalancer_topology", "SINGLE"),
         compute_flavor=flavor.get("compute_flavor"),
         compute_zone=zone.get("compute_zone"),
+        vnic_type="direct" if flavor.get("sriov_vip") else "normal",
         vip_networks=tuple(n.lower() for n in zone.get("valid_vip_networks", ())),
     )
 
 
 def same(one: str, other: str) -> bool:
     """Whether two names mean one provider."""
-    return one == other or {one, other} <= PROVIDERS.keys()
-
-
-def enabled(provider: str) -> None:
-    """400 unless there is such a provider."""
-    if provider not in PROVIDERS:
-        raise Invalid(f"Provider '{provider}' is not enabled.")
+    return one == other or (own(one) and own(other))
 
 
 def check_flavor(api: Api, provider: str, text: str) -> None:
     """Refuse flavor data that has no effect here: 501 for words the provider does not know and for what this
     deployment has not, 400 for names that the compute service does not know."""
     data: Json = orjson.loads(text)
+    if not own(provider):
+        api.providers.call(provider, "validate_flavor", data)
+        return
     _known(provider, data, FLAVOR)
     topology = data.pop("loadbalancer_topology", "SINGLE")
     if topology not in ("SINGLE", "ACTIVE_STANDBY"):
@@ -90,6 +90,9 @@ def check_flavor(api: Api, provider: str, text: str) -> None:
 def check_zone(api: Api, provider: str, text: str) -> None:
     """As ``check_flavor``, of an availability zone's data."""
     data: Json = orjson.loads(text)
+    if not own(provider):
+        api.providers.call(provider, "validate_availability_zone", data)
+        return
     _known(provider, data, ZONE)
     networks = data.pop("valid_vip_networks", [])
     if not isinstance(networks, list) or not all(isinstance(n, str) and UUID.fullmatch(n) for n in networks):
@@ -120,25 +123,36 @@ def _unsupported(provider: str, why: str) -> Unsupported:
 class Providers:
     """What may stand in a load balancer's ``provider``."""
 
+    def __init__(self, api: Api) -> None:
+        self.api = api
+
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         access.check("provider:get_all", caller(req), caller(req).project_id)
-        answer(resp, {"providers": _chosen(req, PROVIDERS)})
+        answer(resp, {"providers": _chosen(self.api, req, self.api.providers.described)})
 
 
 class Capabilities:
     """What a provider's flavors or availability zones can say."""
 
-    def __init__(self, target: str, root: str, words: dict[str, str]) -> None:
-        self.target, self.root, self.words = target, root, words
+    def __init__(self, api: Api, what: str, words: dict[str, str]) -> None:
+        self.api, self.what, self.words = api, what, words
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, provider: str) -> None:
-        access.check(self.target, caller(req), caller(req).project_id)
-        enabled(provider)
-        answer(resp, {self.root: _chosen(req, self.words)})
+        target = f"provider-{self.what.replace('_', '-')}:get_all"
+        access.check(target, caller(req), caller(req).project_id)
+        self.api.providers.check(provider)
+        words = self.words if own(provider) else self._asked(provider)
+        answer(resp, {f"{self.what}_capabilities": _chosen(self.api, req, words)})
+
+    def _asked(self, provider: str) -> dict[str, str]:
+        found = self.api.providers.call(provider, f"get_supported_{self.what}_metadata") or {}
+        if not isinstance(found, Mapping):
+            raise ProviderFailed(f"Provider '{provider}' reports error: its {self.what} metadata is no mapping.")
+        return {str(name): str(description) for name, description in found.items()}
 
 
-def _chosen(req: falcon.Request, described: dict[str, str]) -> list[Json]:
-    args = listing.Args.of(req)
+def _chosen(api: Api, req: falcon.Request, described: dict[str, str]) -> list[Json]:
+    args = listing.counted(api, req)
     found = [{"name": n, "description": d} for n, d in described.items()]
     for key in ("name", "description"):
         wanted = args.one(key)

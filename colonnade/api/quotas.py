@@ -65,7 +65,7 @@ class Item:
             with self.api.store.read() as conn:
                 row = quotas.stored(conn, project_id)
         reply = _of(self.api, project_id, row)
-        answer(resp, {"quota": replies.choose([reply], listing.Args.of(req).every("fields"))[0]})
+        answer(resp, {"quota": replies.choose([reply], listing.fields(self.api, req))[0]})
 
     def on_put(self, req: falcon.Request, resp: falcon.Response, project_id: str) -> None:
         access.check("quota:put", caller(req), project_id)

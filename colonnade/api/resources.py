@@ -69,8 +69,6 @@ class Kind(ABC, Generic[R]):
             elif name != "tags":
                 f = fields[name]
                 found[name] = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
-        if "tags" in found:
-            found["tags"] = tuple(dict.fromkeys(found["tags"]))
         return found
 
     def document(self, tree: Tree, object_id: str) -> Json:
@@ -165,7 +163,7 @@ class Item:
         self.kind, self.api = kind, kind.api
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, object_id: str) -> None:
-        fields = listing.Args.of(req).every("fields")
+        fields = listing.fields(self.api, req)
         answer(resp, shown(self.api, self.kind, object_id, caller(req), fields))
 
     def on_put(self, req: falcon.Request, resp: falcon.Response, object_id: str) -> None:

@@ -5,8 +5,9 @@ from ipaddress import IPv6Address, ip_address, ip_network
 
 from colonnade.api.trees import staying
 from colonnade.core import tls
+from colonnade.core.datagrams import prefix_of
 from colonnade.errors import Conflict, Invalid, Unsupported
-from colonnade.model import HealthMonitor, Listener, Member, Pool, SessionPersistence, Tree
+from colonnade.model import HealthMonitor, Listener, LoadBalancer, Member, Pool, SessionPersistence, Tree
 from colonnade.types import ListenerProtocol as L
 from colonnade.types import MonitorType, PersistenceType, PoolProtocol
 from colonnade.types import PoolProtocol as P
@@ -28,8 +29,10 @@ _MONITORS_OF_STREAMS = frozenset(
 )
 _HTTP_MONITORS = frozenset({MonitorType.HTTP, MonitorType.HTTPS})
 _ONLY_HTTP = ("http_method", "url_path", "expected_codes", "http_version", "domain_name")
-_HEADERS = frozenset({"X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Proto"})
-_HEADERS_LATER = frozenset({"X-Forwarded-IP", "X-Client-IP", "X-Real-IP"})
+HEADERS = frozenset(
+    {"X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Proto", "X-Forwarded-IP", "X-Client-IP", "X-Real-IP"}
+)
+_LONGEST_S = 0x7FFFFFFF // 1000  # what the kernel's timers, in milliseconds, hold
 _TCP_FAMILY = frozenset({L.TCP, L.HTTP, L.HTTPS, L.TERMINATED_HTTPS, L.PROMETHEUS})
 
 
@@ -43,6 +46,16 @@ def listener_takes_pool(listener: L, pool: P) -> None:
         )
 
 
+def listener_keeps_clients(listener: L, pool: Pool) -> None:
+    """400 unless a listener of this protocol can keep clients as the pool wants it."""
+    kind = pool.session_persistence and pool.session_persistence.type
+    if kind in (PersistenceType.HTTP_COOKIE, PersistenceType.APP_COOKIE) and listener in (L.TCP, L.HTTPS):
+        raise Invalid(
+            f"Validation failure: Listeners of protocol {listener} cannot read cookies: session persistence of type "
+            f"{kind} of pool {pool.id} would have no effect there. Use SOURCE_IP, or a listener of protocol HTTP."
+        )
+
+
 def pool_takes_monitor(pool: P, monitor: MonitorType) -> None:
     """400 unless a pool of this protocol may be checked so."""
     if monitor not in (_MONITORS_OF_DATAGRAMS if pool in _DATAGRAM_POOLS else _MONITORS_OF_STREAMS):
@@ -51,22 +64,24 @@ def pool_takes_monitor(pool: P, monitor: MonitorType) -> None:
         )
 
 
-def listener_has_effect(listener: Listener) -> None:
-    """501 for what this deployment cannot do yet."""
-    if listener.protocol in (L.UDP, L.SCTP, L.PROMETHEUS):
-        raise Unsupported(f"Listeners of protocol {listener.protocol} are not supported in this deployment yet.")
+def member_has_way(address: str, protocol: P, vip_addresses: Iterable[str]) -> None:
+    """501 for a member that no client can reach: an SCTP association names its own addresses, so nothing can carry it
+    between IPv4 and IPv6. UDP is carried."""
+    versions = {ip_address(a).version for a in vip_addresses}
+    if protocol is P.SCTP and versions and ip_address(address).version not in versions:
+        raise Unsupported(
+            f"Provider 'amphora' does not support a requested option: Member {address} of an SCTP pool is of another "
+            "IP version than every VIP."
+        )
 
 
-def pool_has_effect(pool: Pool) -> None:
-    """501 for what this deployment cannot do yet."""
-    if pool.protocol in _DATAGRAM_POOLS:
-        raise Unsupported(f"Pools of protocol {pool.protocol} are not supported in this deployment yet.")
-
-
-def monitor_has_effect(monitor: HealthMonitor) -> None:
-    """501 for what this deployment cannot do yet."""
-    if monitor.type in (MonitorType.UDP_CONNECT, MonitorType.SCTP):
-        raise Unsupported(f"Health monitors of type {monitor.type} are not supported in this deployment yet.")
+def monitor_interval(monitor: HealthMonitor, least: int) -> None:
+    """400 for a UDP-CONNECT monitor that asks more often than the operator allows; a negative ``least`` allows all."""
+    if monitor.type is MonitorType.UDP_CONNECT and monitor.delay < least:
+        raise Invalid(
+            f"Validation failure: The request delay value {monitor.delay} should be at least {least} for "
+            f"{monitor.type} health monitor type."
+        )
 
 
 def persistence(value: SessionPersistence | None, protocol: PoolProtocol) -> None:
@@ -89,6 +104,13 @@ def persistence(value: SessionPersistence | None, protocol: PoolProtocol) -> Non
         raise Invalid(
             "Validation failure: persistence_timeout and persistence_granularity are for UDP and SCTP pools only."
         )
+    if value.persistence_timeout is not None and not 1 <= value.persistence_timeout <= _LONGEST_S:
+        raise Invalid(f"Validation failure: persistence_timeout is not between 1 and {_LONGEST_S} seconds.")
+    if value.persistence_granularity is not None:
+        try:
+            prefix_of(value.persistence_granularity)
+        except ValueError as e:
+            raise Invalid(f"Validation failure: persistence_granularity: {e}.") from None
 
 
 def monitor(value: HealthMonitor, given: Collection[str]) -> None:
@@ -107,22 +129,49 @@ def monitor_allowed(kind: MonitorType, *, ping: bool) -> None:
         raise Invalid(f"The selected health monitor type is not allowed in this deployment: {kind}")
 
 
+def protocol_allowed(protocol: L, *, prometheus: bool) -> None:
+    """400 for a protocol that the operator has switched off."""
+    if protocol is L.PROMETHEUS and not prometheus:
+        raise Invalid(f"The selected protocol is not allowed in this deployment: {protocol}")
+
+
 def cidrs(allowed: Iterable[str] | None, vip_addresses: Iterable[str]) -> None:
     """400 unless each network is of the IP version of some VIP."""
     versions = {ip_address(a).version for a in vip_addresses}
     for cidr in allowed or ():
         if ip_network(cidr).version not in versions:
-            raise Invalid(f"Validation failure: allowed_cidrs: {cidr} is of another IP version than the VIP.")
+            raise Invalid(f"Validation failure: allowed_cidrs: {cidr} is of another IP version than every VIP.")
+
+
+def vip_takes_groups(lb: LoadBalancer, listeners: Iterable[Listener]) -> None:
+    """400 unless the VIP may have the security groups that it has."""
+    if not lb.vip_sg_ids:
+        return
+    if lb.vip_vnic_type != "normal":
+        raise Invalid("Validation failure: VIP Security Groups are not allowed with SR-IOV: leave vip_sg_ids out.")
+    limited = next((x for x in listeners if x.allowed_cidrs), None)
+    if limited is not None:
+        raise Invalid(
+            f"Validation failure: vip_sg_ids cannot be set while listener {limited.id} has allowed_cidrs; clear those "
+            "first, and say it by rules of the groups."
+        )
+
+
+def cidrs_go_with(lb: LoadBalancer, allowed: Iterable[str] | None) -> None:
+    """400 when networks are to be allowed where security groups decide."""
+    if allowed and lb.vip_sg_ids:
+        raise Invalid(
+            "Validation failure: allowed_cidrs cannot be set while the load balancer has vip_sg_ids; say it by rules "
+            "of the groups."
+        )
 
 
 def headers(wanted: Mapping[str, str], protocol: L) -> None:
     """400 unless these headers may be inserted by a listener of this protocol."""
     if wanted and protocol not in (L.HTTP, L.TERMINATED_HTTPS):
         raise Invalid(f"Validation failure: insert_headers is not for listeners of protocol {protocol}.")
-    names = _HEADERS | tls.CLIENT_HEADERS if protocol is L.TERMINATED_HTTPS else _HEADERS
+    names = HEADERS | tls.CLIENT_HEADERS if protocol is L.TERMINATED_HTTPS else HEADERS
     for name, value in wanted.items():
-        if name in _HEADERS_LATER:
-            raise Unsupported(f"Inserting the header {name} has no effect in this deployment yet; leave it out.")
         if name not in names:
             raise Invalid(f"{name} is not a valid option for insert_headers")
         if value not in ("true", "false"):
@@ -182,11 +231,11 @@ def pool_is_free(tree: Tree, pool: Pool) -> None:
         raise Conflict(f"Pool {pool.id} is in use by L7 policy {user.id}; delete the policy or redirect it elsewhere.")
 
 
-def listener_takes_policies(listener: L) -> None:
-    """400 or 501 unless a listener of this protocol may have L7 policies."""
+def listener_takes_policies(listener: L, *, own: bool = True) -> None:
+    """400 or 501 unless a listener of this protocol may have L7 policies, with our ``own`` provider or another."""
     if listener is L.PROMETHEUS:
         raise Invalid("Protocol PROMETHEUS listeners cannot have child objects.")
-    if listener not in (L.HTTP, L.TERMINATED_HTTPS):
+    if own and listener not in (L.HTTP, L.TERMINATED_HTTPS):
         raise Unsupported(
             f"Provider 'amphora' does not support a requested option: L7 policies on listeners of protocol {listener}."
         )

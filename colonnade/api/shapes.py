@@ -1,8 +1,7 @@
 """Request bodies, derived from the model: one pydantic class for creation and one for change of each resource.
 
 A parsed body is a dict of the fields that were given, as model values; None where null was given. Unknown fields,
-fields nobody may set and wrong values raise Invalid with all that is wrong; fields whose effect does not exist here
-raise Unsupported unless they ask for nothing.
+fields nobody may set and wrong values raise Invalid with all that is wrong.
 """
 
 import dataclasses
@@ -29,8 +28,10 @@ from pydantic import (
 )  # fmt: skip
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from colonnade.errors import Invalid, Unsupported
+from colonnade.api import describe
+from colonnade.errors import Invalid
 from colonnade.model import (
+    AdditionalVip,
     AvailabilityZone,
     AvailabilityZoneProfile,
     Flavor,
@@ -56,6 +57,7 @@ from colonnade.types import (
     OneOf,
     PoolProtocol,
     QuotaLimit,
+    Unique,
     Uuid,
 )
 
@@ -84,9 +86,6 @@ _ALSO_AT_CREATION: dict[type[Any], dict[str, Any]] = {
     L7Rule: _LEGACY,
 }
 
-# Refused fields that a change may not even name.
-_NOT_IN_CHANGE = frozenset({"additional_vips"})
-
 
 @dataclass(frozen=True, slots=True)
 class Body:
@@ -108,9 +107,7 @@ class Body:
 
     def values(self, shape: type[BaseModel], inner: Any) -> Json:  # noqa: ANN401
         """What is inside the root, parsed."""
-        given = parse(shape, inner, f"{self.argument}.{self.root}")
-        refuse(self.cls, given)
-        return given
+        return parse(shape, inner, f"{self.argument}.{self.root}")
 
     def _inner(self, document: Any, missing: str) -> Any:  # noqa: ANN401
         if not isinstance(document, dict) or self.root not in document:
@@ -129,14 +126,6 @@ def parse(shape: type[BaseModel], inner: Any, where: str) -> Json:  # noqa: ANN4
         return {n: _given(v) for n, v in _fields(shape.model_validate(inner))}
     except ValidationError as e:
         raise Invalid(" ".join(_sentence(detail, where) for detail in e.errors(include_url=False))) from e
-
-
-def refuse(cls: type[Any], given: Json) -> None:
-    """Take out refused fields that ask for nothing; raise Unsupported for one that asks for something."""
-    for name, nothing in _REFUSED[cls].items():
-        if name in given and given[name] not in (None, (), {}, nothing):
-            raise Unsupported(f"The field {name} has no effect in this deployment yet; leave it out.")
-        given.pop(name, None)
 
 
 def marks(cls: type[Any]) -> dict[str, list[Any]]:
@@ -239,7 +228,7 @@ def _change(cls: type[Any]) -> type[BaseModel]:
     fields: _Fields = {}
     for f in dataclasses.fields(cls):
         notes = marks(cls)[f.name]
-        if not {Mark.SHOWN, Mark.HIDDEN, Mark.FIXED}.intersection(notes) and f.name not in _NOT_IN_CHANGE:
+        if not {Mark.SHOWN, Mark.HIDDEN, Mark.FIXED}.intersection(notes):
             hint = _CHANGED_PERSISTENCE if f.name == "session_persistence" else hints[f.name]
             fields[f.name] = (hint, "optional" if _has_default(f) else "not null", dataclasses.MISSING)
     return _shape(f"{cls.__name__}Update", fields)
@@ -262,11 +251,13 @@ def edge(hint: Any, name: str = "") -> Any:  # noqa: ANN401 - type expressions a
     if hint is str:
         return Annotated[str, AfterValidator(_text if name == "description" else _line)]
     if hint is int:
-        return Annotated[int, Interval(ge=0, le=2147483647), BeforeValidator(_no_bool)]
+        return edge(Annotated[int, Interval(ge=0, le=2147483647)])
+    if hint is bool:
+        return Annotated[bool, BeforeValidator(_truth), WithJsonSchema(describe.truth())]
     if hint is float:
-        return Annotated[float, BeforeValidator(_no_bool), AfterValidator(_http_version), _ONE_OF_TWO_VERSIONS]
+        return Annotated[float, BeforeValidator(_http_version), WithJsonSchema(describe.version())]
     if dataclasses.is_dataclass(hint):
-        return _PERSISTENCE
+        return _NESTED[hint]
     return hint
 
 
@@ -279,49 +270,29 @@ def _annotated(hint: Any, name: str) -> Any:  # noqa: ANN401
     for note in notes:
         match note:
             case Matches(pattern, why):
-                made += [AfterValidator(functools.partial(_match, pattern, why)), _schema_of(note)]
+                made.append(AfterValidator(functools.partial(_match, pattern, why)))
             case IpAddress():
-                made += [AfterValidator(_ip), _schema_of(note)]
+                made.append(AfterValidator(_ip))
             case Cidr():
-                made += [AfterValidator(_cidr), _schema_of(note)]
+                made.append(AfterValidator(_cidr))
             case JsonText():
-                made += [AfterValidator(_json_object), _schema_of(note)]
+                made.append(AfterValidator(_json_object))
             case OneOf(numbers):
-                made += [AfterValidator(functools.partial(_one_of, numbers)), _schema_of(note)]
+                made += [BeforeValidator(_whole), AfterValidator(functools.partial(_one_of, numbers))]
+            case Interval():
+                made += [note, BeforeValidator(_whole)]
+            case Unique():
+                made.append(AfterValidator(_unique))
             case Mark():
                 pass
             case _:
                 made.append(note)
-    if base is int:
-        made.append(BeforeValidator(_no_bool))  # last, or pydantic forgets the limits in the JSON schema
-    if base is str and not any(isinstance(n, Matches | IpAddress | Cidr | JsonText) for n in notes):
-        longest = next((n.max_length for n in notes if isinstance(n, MaxLen)), 64)
-        made += [AfterValidator(_text if name == "description" else _line), _schema_of_line(longest)]
-    return Annotated[base, *made] if made else base
-
-
-def _schema_of(note: Any) -> WithJsonSchema:  # noqa: ANN401
-    match note:
-        case Matches(pattern, why) if why.endswith("UUID format"):
-            return WithJsonSchema({"type": "string", "format": "uuid"})
-        case Matches(pattern):
-            return WithJsonSchema({"type": "string", "pattern": f"^(?:{pattern.pattern})$", "maxLength": 64})
-        case JsonText():
-            return WithJsonSchema({"type": "string", "maxLength": 4096, "contentMediaType": "application/json"})
-        case OneOf(numbers):
-            return WithJsonSchema({"type": "integer", "enum": list(numbers)})
-        case IpAddress():
-            return WithJsonSchema({"anyOf": [{"type": "string", "format": f} for f in ("ipv4", "ipv6")]})
-        case _:
-            return WithJsonSchema({"type": "string", "examples": ["10.0.0.0/24", "2001:db8::/32"]})
-
-
-def _schema_of_line(longest: int) -> WithJsonSchema:
-    pattern = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
-    return WithJsonSchema({"type": "string", "maxLength": longest, "pattern": pattern})
-
-
-_ONE_OF_TWO_VERSIONS = WithJsonSchema({"type": "number", "enum": [1.0, 1.1]})
+    described = [d for note in notes if (d := describe.marked(note, describe.longest_of(notes))) is not None]
+    if base is str and not described:
+        breaks = name == "description"
+        made.append(AfterValidator(_text if breaks else _line))
+        described = [describe.line(describe.longest_of(notes), breaks=breaks)]
+    return Annotated[base, *made, *map(WithJsonSchema, described)] if made else base
 
 
 def _match(pattern: re.Pattern[str], why: str, value: str) -> str:
@@ -334,6 +305,10 @@ def _one_of(numbers: tuple[int, ...], value: int) -> int:
     if value not in numbers:
         raise PydanticCustomError("one_of", f"Value should be one of: {', '.join(map(str, numbers))}")
     return value
+
+
+def _unique(values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(values))
 
 
 def _line(value: str) -> str:
@@ -375,16 +350,36 @@ def _json_object(value: str) -> str:
     return value
 
 
-def _no_bool(value: Any) -> Any:  # noqa: ANN401 - before validation it is anything
-    if isinstance(value, bool):
+def _whole(value: Any) -> Any:  # noqa: ANN401 - before validation it is anything
+    if isinstance(value, bool) or (isinstance(value, str) and describe.WHOLE.fullmatch(value) is None):
         raise PydanticCustomError("int_type", "Value should be an integer")
     return value
 
 
-def _http_version(value: float) -> float:
-    if value not in (1.0, 1.1):
+def _truth(value: Any) -> Any:  # noqa: ANN401 - as above
+    if isinstance(value, str):
+        word = value.lower()
+        if word in describe.TRUE or word in describe.FALSE:
+            return word in describe.TRUE
+    elif isinstance(value, bool | int | float) and value in (0, 1):
+        return bool(value)
+    raise PydanticCustomError("bool_type", "Value should be a boolean")
+
+
+def _http_version(value: Any) -> Any:  # noqa: ANN401 - as above
+    number = float(value) if isinstance(value, str) and value in map(str, describe.VERSIONS) else value
+    if isinstance(number, bool) or number not in describe.VERSIONS:
         raise PydanticCustomError("http_version", "Value should be one of: 1.0, 1.1")
-    return value
+    return number
+
+
+def _nested(cls: type[Any]) -> type[BaseModel]:
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return _shape(
+        cls.__name__,
+        {f.name: (hints[f.name], "optional" if _has_default(f) else "required", f.default)
+         for f in dataclasses.fields(cls)},
+    )  # fmt: skip
 
 
 def _persistence(name: str, *, type_required: bool) -> type[BaseModel]:
@@ -395,17 +390,12 @@ def _persistence(name: str, *, type_required: bool) -> type[BaseModel]:
     )
 
 
-_PERSISTENCE: Any = _persistence("SessionPersistence", type_required=True)
+_NESTED: dict[Any, Any] = {
+    SessionPersistence: _persistence("SessionPersistence", type_required=True),
+    AdditionalVip: _nested(AdditionalVip),
+}
 _CHANGED_PERSISTENCE: Any = _persistence("SessionPersistenceUpdate", type_required=False)
 
-
-def _refused(cls: type[Any]) -> dict[str, Any]:
-    fields = {f.name: f.default for f in dataclasses.fields(cls)}
-    names = {n: fields[n] for n, notes in marks(cls).items() if Mark.REFUSED in notes}
-    return {**names, "request_sriov": False} if cls is Member else names
-
-
-_REFUSED = {c: _refused(c) for c in _ALSO_AT_CREATION}
 
 # A full tree: creation without parents, with children in place.
 _NODE = ("loadbalancer_id", "listener_id", "pool_id")

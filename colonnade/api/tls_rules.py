@@ -12,9 +12,15 @@ from colonnade.types import AlpnProtocol, ClientAuthentication, Json, ListenerPr
 _STRENGTH = ("tls_ciphers", "tls_versions", "alpn_protocols")
 
 
-def listener_defaults(protocol: ListenerProtocol, settings: ApiSettings) -> Json:
-    """What a listener of this protocol has where it says nothing."""
-    if protocol is not ListenerProtocol.TERMINATED_HTTPS:
+def speaks(protocol: ListenerProtocol, fields: Json) -> bool:
+    """Whether a listener with these fields speaks TLS with its clients."""
+    refs = fields.get("default_tls_container_ref") or fields.get("sni_container_refs")
+    return protocol is ListenerProtocol.TERMINATED_HTTPS or (protocol in tls.TERMINATING and bool(refs))
+
+
+def listener_defaults(speaks_tls: bool, settings: ApiSettings) -> Json:
+    """What a listener has where it says nothing."""
+    if not speaks_tls:
         return dict.fromkeys(_STRENGTH)
     return {
         "tls_ciphers": settings.default_listener_ciphers,

@@ -4,13 +4,14 @@ import dataclasses
 import typing
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from colonnade.errors import Conflict, NotFound
 from colonnade.model import HealthMonitor, L7Policy, L7Rule, Listener, LoadBalancer, Member, Pool, Resource, Tree
 from colonnade.types import Json, ProvisioningStatus
 
 R = TypeVar("R", bound=Resource)
+How = Literal["", "cascade", "failover", "batch"]  # what a provider is asked for beside create, change and delete
 Child = Listener | Pool | Member | HealthMonitor | L7Policy | L7Rule
 
 PART: dict[type[Any], str] = {
@@ -30,6 +31,7 @@ class Change:
     tree: Tree
     about: tuple[str, str]  # kind and id of the object, for the event
     sentence: str
+    how: How = ""
 
 
 def find(tree: Tree, cls: type[R], object_id: str | None) -> R:

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from colonnade import wire
-from colonnade.core import haproxy
+from colonnade.core import datagrams, haproxy
 from colonnade.errors import Broken
-from colonnade.model import Amphora, FixedIp, NetworkPort, Tree
+from colonnade.model import Amphora, FixedIp, LoadBalancer, NetworkPort, Tree
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +30,7 @@ def render(
     Equal inputs give an equal bundle, whatever the order of ``ports``. Raises Broken when no own port is on the VIP's
     network, or the tree holds what cannot be expressed.
     """
-    addresses = _vips(tree, vip)
+    addresses = _served(tree, vip)
     limits = haproxy.Limits(
         default_connection_limit=options.default_connection_limit, hard_stop_after_s=options.hard_stop_after_s,
         threads=options.threads,
@@ -40,16 +40,22 @@ def render(
         loadbalancer_id=tree.load_balancer.id,
         serving=serving,
         interfaces=tuple(_interfaces(ports, vip, addresses)),
-        files=haproxy.render(tree, addresses, limits),
+        files=haproxy.render(tree, addresses, limits) | datagrams.render(tree, addresses),
         heartbeat_targets=options.heartbeat_targets,
         heartbeat_interval=options.heartbeat_interval,
     )
 
 
-def _vips(tree: Tree, vip: NetworkPort) -> tuple[str, ...]:
-    """The addresses to serve on: a port that its user brought may have more than the one that is the VIP."""
-    wanted = tree.load_balancer.vip_address
-    return (wanted,) if wanted else tuple(f.address for f in vip.fixed_ips)
+def vips(balancer: LoadBalancer) -> tuple[str, ...]:
+    """Its VIPs, the first one first."""
+    more = (v.ip_address for v in balancer.additional_vips)
+    return tuple(address for address in (balancer.vip_address, *more) if address)
+
+
+def _served(tree: Tree, vip: NetworkPort) -> tuple[str, ...]:
+    """The addresses to serve on: a port that its user brought may have more than those that are VIPs."""
+    wanted = vips(tree.load_balancer)
+    return wanted or tuple(f.address for f in vip.fixed_ips)
 
 
 def _interfaces(ports: Sequence[NetworkPort], vip: NetworkPort, vips: tuple[str, ...]) -> Iterable[wire.Interface]:

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -139,6 +140,32 @@ def interpret(material: Material, role: Role) -> Readable:
 
 def certificate(material: Material) -> Readable:
     """A certificate, its key, and the chain above it, as one PEM file."""
+    key, leaf, chain = _usable(material)
+    text = "".join(_pem(c) for c in (leaf, *chain)) + _key_pem(key)
+    return Readable(text=text, until=_naive(leaf.not_valid_after_utc), names=_names(leaf))
+
+
+def parts(material: Material) -> dict[str, Any]:
+    """The same, each part for itself, by the names that octavia-lib gives them. Raises Broken."""
+    key, leaf, chain = _usable(material)
+    common = leaf.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    return {
+        "id": hashlib.sha1(_pem(leaf).encode(), usedforsecurity=False).hexdigest(),
+        "primary_cn": str(common[0].value) if common else None, "certificate": _pem(leaf), "private_key": _key_pem(key),
+        "passphrase": None, "intermediates": [_pem(c) for c in chain],
+    }  # fmt: skip
+
+
+def _pem(one: x509.Certificate) -> str:
+    return one.public_bytes(Encoding.PEM).decode()
+
+
+def _key_pem(key: PrivateKeyTypes) -> str:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+def _usable(material: Material) -> tuple[PrivateKeyTypes, x509.Certificate, list[x509.Certificate]]:
+    """The key, its certificate, and the chain above it. Raises Broken."""
     payloads = material.payloads
     try:
         if "" in payloads:
@@ -148,8 +175,8 @@ def certificate(material: Material) -> Readable:
         if key is None or leaf is None:
             missing = "private key" if key is None else "certificate"
             raise Broken(f"{material.ref} holds no {missing}.", _HELP)
-        secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         same = _public(key) == _public(leaf)
+        _key_pem(key)
     except _UNREADABLE as e:
         raise Broken(
             f"{material.ref} is neither a PKCS12 bundle without a pass phrase nor PEM with a certificate and its key "
@@ -160,8 +187,7 @@ def certificate(material: Material) -> Readable:
     chain = _chain(leaf, others)
     for one in (leaf, *chain):
         _strong(one, material.ref)
-    text = "".join(c.public_bytes(Encoding.PEM).decode() for c in (leaf, *chain)) + secret.decode()
-    return Readable(text=text, until=_naive(leaf.not_valid_after_utc), names=_names(leaf))
+    return key, leaf, chain
 
 
 def authority(material: Material) -> Readable:

@@ -11,9 +11,8 @@ and stick tables over from the one before it.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from colonnade.core import l7, tls
+from colonnade.core import l7, prometheus, tls
 from colonnade.core.words import Line, Section, argument, environment, log_format, text
-from colonnade.errors import Broken
 from colonnade.model import HealthMonitor, Listener, Member, Pool, Tree
 from colonnade.types import (
     Algorithm,
@@ -45,8 +44,9 @@ _PEER_ADDRESS = "127.0.0.1:1025"
 _TABLE: Line = ("size", "100k", "expire", "24h", "peers", _PEER)
 _MODES = {
     ListenerProtocol.HTTP: "http", ListenerProtocol.TCP: "tcp", ListenerProtocol.HTTPS: "tcp",
-    ListenerProtocol.TERMINATED_HTTPS: "http",
+    ListenerProtocol.TERMINATED_HTTPS: "http", ListenerProtocol.PROMETHEUS: "http",
 }  # fmt: skip
+DATAGRAMS = frozenset({ListenerProtocol.UDP, ListenerProtocol.SCTP})  # not HAProxy's: see core/datagrams
 _CONSISTENT: Line = ("hash-type", "consistent", "sdbm", "avalanche")  # also what lets servers be added at run time
 _BALANCE: dict[Algorithm, tuple[Line, ...]] = {
     Algorithm.ROUND_ROBIN: (("balance", "roundrobin"),),
@@ -66,20 +66,26 @@ class Limits:
 
 
 def render(tree: Tree, vips: Sequence[str], limits: Limits) -> dict[str, str]:
-    """Files by name; none when there is nothing to serve. Raises Broken for what HAProxy cannot express."""
-    fronts = list(served(tree))
+    """Files by name; none when there is nothing to serve."""
+    fronts = [(x, pool) for x, pool in served(tree) if x.protocol not in DATAGRAMS]
     if not fronts:
         return {}
-    uses = list(used(tree))
+    uses = [(x, pool) for x, pool in used(tree) if x.protocol not in DATAGRAMS]
     sections = [_global(tree, uses, limits), _defaults()]
     if any(_has_table(listener, pool) for listener, pool in uses):
         sections.append([("peers", _PEER), ("peer", _PEER, _PEER_ADDRESS)])
     sections += [_frontend(tree, listener, pool, vips, limits) for listener, pool in fronts]
     sections += [_backend(tree, listener, pool, vips) for listener, pool in uses]
+    if _measured(tree):
+        sections.append(prometheus.SOURCE)
     files = {CONFIG: text(sections)}
     files |= {f"{x.id}.list": tls.certificate_list(x) for x, _ in fronts if tls.terminates(x)}
+    for listener, _ in fronts:
+        files |= l7.files(tree, listener)
     if _pings(tree, uses):
         files[PING_SCRIPT] = _PING
+    if _measured(tree):
+        files[prometheus.SCRIPT] = prometheus.PROGRAM
     return files
 
 
@@ -102,7 +108,7 @@ def used(tree: Tree) -> Iterator[tuple[Listener, Pool]]:
 
 def _aims(tree: Tree, listener: Listener) -> list[Pool]:
     """The pools to which the listener's L7 policies send."""
-    wanted = [p.redirect_pool_id for p, _ in l7.effective(tree, listener)]
+    wanted = [p.redirect_pool_id for p in l7.effective(tree, listener)]
     return [p for pool_id in wanted for p in tree.pools if p.id == pool_id]
 
 
@@ -126,11 +132,6 @@ def _stays(thing: Listener | Pool | Member | HealthMonitor) -> bool:
 
 
 def _mode(listener: Listener) -> str:
-    if listener.protocol not in _MODES:
-        raise Broken(
-            f"Listener {listener.id} speaks {listener.protocol}, which this amphora cannot serve.",
-            "Delete the listener, or make it HTTP, TERMINATED_HTTPS, TCP or HTTPS.",
-        )
     return _MODES[listener.protocol]
 
 
@@ -149,6 +150,10 @@ def _pings(tree: Tree, uses: list[tuple[Listener, Pool]]) -> bool:
     return any(m is not None and m.type is MonitorType.PING for m in monitors)
 
 
+def _measured(tree: Tree) -> bool:
+    return any(listener.protocol is ListenerProtocol.PROMETHEUS for listener, _ in served(tree))
+
+
 def _global(tree: Tree, uses: list[tuple[Listener, Pool]], limits: Limits) -> Section:
     lines: list[Line] = [
         ("global",),
@@ -164,6 +169,8 @@ def _global(tree: Tree, uses: list[tuple[Listener, Pool]], limits: Limits) -> Se
         lines.append(("localpeer", _PEER))
     if _pings(tree, uses):
         lines += [("external-check",), ("insecure-fork-wanted",)]
+    if _measured(tree):
+        lines.append(prometheus.LOAD)
     return lines
 
 
@@ -196,6 +203,8 @@ def _frontend(tree: Tree, listener: Listener, pool: Pool | None, vips: Sequence[
         # Policies come before headers are set: rules look at what the client sent.
         lines += [("option", "idle-close-on-response"), *l7.deciding(tree, listener), *_headers(listener)]
         lines += [*tls.strict_transport(listener), *l7.sending(tree, listener)]
+    if listener.protocol is ListenerProtocol.PROMETHEUS:
+        lines += prometheus.answering()
     if pool:
         lines += [("default_backend", f"{pool.id}:{listener.id}")]
     return lines
@@ -205,6 +214,9 @@ def _headers(listener: Listener) -> Iterator[Line]:
     wanted = {name.lower() for name, value in listener.insert_headers.items() if value.lower() == "true"}
     if "x-forwarded-for" in wanted:
         yield ("option", "forwardfor")
+    for name in ("X-Forwarded-IP", "X-Client-IP", "X-Real-IP"):
+        if name.lower() in wanted:
+            yield ("http-request", "set-header", name, "%[src]")
     if "x-forwarded-port" in wanted:
         yield ("http-request", "set-header", "X-Forwarded-Port", "%[dst_port]")
     if "x-forwarded-proto" in wanted:

@@ -51,6 +51,9 @@ def check(member: Member, monitor: HealthMonitor | None, state: MemberState) -> 
             return f"{at} does not answer pings. Is the member on, and does its firewall let ICMP echo requests in?"
         case "SOCKERR":
             return f"The load balancer could not open a connection to check {at}{said}. It tries again."
+        case "L4OK" | "L6OK" | "L7OK" | "L7OKC":
+            needed = f" when {monitor.max_retries} in a row do" if monitor else ""
+            return f"The last health check of {at} went well after earlier ones had failed; it counts again{needed}."
         case "INI" | "UNK":
             return f"The health check of {at} has not had a result yet."
         case _:

@@ -102,7 +102,7 @@ def _listener(tree: Tree, listener: Listener, said: _Said) -> Verdict | None:
     verdicts = []
     for beat in said.beats:
         counters = beat.listeners.get(listener.id)
-        if beat.haproxy == "failing":
+        if beat.haproxy == "failing" and listener.protocol not in haproxy.DATAGRAMS:
             verdicts.append(Verdict(_S.ERROR, f"HAProxy does not run on amphora {beat.amphora_id}; it is being tried."))
         elif counters is None and said.whole:
             verdicts.append(Verdict(_S.ERROR, f"Amphora {beat.amphora_id} does not serve it. A failover renews it."))

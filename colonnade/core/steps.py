@@ -1,4 +1,4 @@
-"""What the loop can do to the world. Each step is safe to repeat; ``about`` names the one thing that it is done to."""
+"""What the loop can do to the world. Each step is safe to repeat."""
 
 from dataclasses import dataclass
 
@@ -20,18 +20,10 @@ class Seat:
 class TakeVip:
     """Make the VIP's port, which is gone or was never there."""
 
-    @property
-    def about(self) -> str:
-        return "vip"
-
 
 @dataclass(frozen=True, slots=True)
 class ReleaseVip:
     """Remove the VIP's port."""
-
-    @property
-    def about(self) -> str:
-        return "vip"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +33,6 @@ class Boot:
     seat: Seat
     amphora: str | None = None
 
-    @property
-    def about(self) -> str:
-        return self.amphora or str(self.seat)
-
 
 @dataclass(frozen=True, slots=True)
 class Plug:
@@ -52,10 +40,6 @@ class Plug:
 
     amphora: str
     network: str
-
-    @property
-    def about(self) -> str:
-        return self.amphora
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +49,6 @@ class Push:
     amphora: str
     bundle: str
 
-    @property
-    def about(self) -> str:
-        return self.amphora
-
 
 @dataclass(frozen=True, slots=True)
 class Unplug:
@@ -76,10 +56,6 @@ class Unplug:
 
     amphora: str
     network: str
-
-    @property
-    def about(self) -> str:
-        return self.amphora
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +65,6 @@ class Await:
     amphora: str
     why: str
 
-    @property
-    def about(self) -> str:
-        return self.amphora
-
 
 @dataclass(frozen=True, slots=True)
 class Remove:
@@ -100,9 +72,16 @@ class Remove:
 
     amphora: str
 
-    @property
-    def about(self) -> str:
-        return self.amphora
-
 
 Step = TakeVip | ReleaseVip | Boot | Plug | Push | Unplug | Await | Remove
+
+
+def about(step: Step) -> str:
+    """The one thing that the step is done to."""
+    match step:
+        case TakeVip() | ReleaseVip():
+            return "vip"
+        case Boot(seat, amphora):
+            return amphora or str(seat)
+        case Plug() | Push() | Unplug() | Await() | Remove():
+            return step.amphora

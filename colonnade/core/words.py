@@ -31,12 +31,7 @@ def word(value: str) -> str:
     """One word as HAProxy reads it back unchanged. Raises Broken for control characters and lone surrogates."""
     if isinstance(value, _Reference):
         return '"${' + value + '}"'
-    for character in value:
-        if unicodedata.category(character) in ("Cc", "Cs"):
-            raise Broken(
-                f"A value holds the control character U+{ord(character):04X}, which no configuration may hold.",
-                "Set the value again without it.",
-            )
+    _refuse_control(value)
     if _PLAIN.fullmatch(value):
         return value
     return "'" + value.replace("'", "'\\''") + "'"
@@ -52,9 +47,31 @@ def argument(value: str) -> str:
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+def pattern(value: str) -> str:
+    """A line of a file of patterns, which HAProxy reads back unchanged unless it begins with a space. Raises Broken
+    for control characters and lone surrogates."""
+    _refuse_control(value)
+    return f" {value}\n" if value.startswith("#") else f"{value}\n"  # at the very beginning # would be a comment
+
+
+def entry(key: str, value: str) -> str:
+    """A line of a map. HAProxy leaves out spaces around both; a key holds none, nor begins with #. Raises Broken."""
+    _refuse_control(key + value)
+    return f"{key} {value}\n"
+
+
 def text(sections: Iterable[Section]) -> str:
     """The file: each section's first line at the margin, the others indented, a blank line between sections."""
     return "\n".join("".join(_lines(section)) for section in sections)
+
+
+def _refuse_control(value: str) -> None:
+    for character in value:
+        if unicodedata.category(character) in ("Cc", "Cs"):
+            raise Broken(
+                f"A value holds the control character U+{ord(character):04X}, which no configuration may hold.",
+                "Set the value again without it.",
+            )
 
 
 def _lines(section: Section) -> Iterable[str]:

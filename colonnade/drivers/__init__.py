@@ -1,10 +1,12 @@
 """What the control plane needs of the world, as small protocols. Drivers translate vendor errors to Later/Broken."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from colonnade.model import Caller, Material, NetworkPort, Subnet
+from colonnade.model import Caller, Material, NetworkPort, QosPolicy, SecurityGroup, Subnet
 from colonnade.types import Json
+
+Place = tuple[Subnet, str | None]  # where an address is wanted; None: any that is free
 
 
 class Network(Protocol):
@@ -26,10 +28,13 @@ class Network(Protocol):
         """A port that fits a VIP asked for in these words, where ids name nothing; None where they do."""
         ...
 
-    def ensure_vip(self, lb_id: str, project_id: str, subnet: Subnet, address: str | None) -> NetworkPort:
-        """The VIP's port, named octavia-lb-<lb_id>; made when absent.
+    def ensure_vip(
+        self, lb_id: str, project_id: str, subnet: Subnet, address: str | None, more: Sequence[Place] = ()
+    ) -> NetworkPort:
+        """The VIP's port, named octavia-lb-<lb_id>; made when absent, with an address on ``subnet`` and one in each
+        place of ``more``, all of the same network.
 
-        Raises Conflict when ``address`` is in use, Invalid when it is outside the subnet, Broken when none is free.
+        Raises Conflict when an address is in use, Invalid when it is outside its subnet, Broken when none is free.
         """
         ...
 
@@ -48,6 +53,14 @@ class Network(Protocol):
         """All ports that ensure_vip and ensure_plugged ever made and that still exist: for finding orphans."""
         ...
 
+    def security_groups(self, ids: Collection[str]) -> list[SecurityGroup]:
+        """Those of the groups that exist, with who they admit."""
+        ...
+
+    def qos_policy(self, policy_id: str) -> QosPolicy | None:
+        """The policy, or None when there is none. Raises Unsupported when the network service knows no such thing."""
+        ...
+
     def release(self, port_id: str) -> None:
         """Remove the port; one that is gone already is success."""
         ...
@@ -55,6 +68,8 @@ class Network(Protocol):
 
 class Compute(Protocol):
     """Where amphorae run."""
+
+    image_id: str | None  # what places are made from now, as the image service knows it
 
     def ensure(self, amphora_id: str, heartbeat_key: str) -> str:
         """Make the amphora's place (named amphora-<id>) unless it is there; answer its agent's base URL."""

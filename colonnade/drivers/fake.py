@@ -8,14 +8,15 @@ import ipaddress
 import random
 import threading
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Connection
 
 from colonnade import wire
+from colonnade.drivers import Place
 from colonnade.errors import Broken, Conflict, Forbidden, Invalid, Later, NotFound, Unsupported
-from colonnade.model import Caller, FixedIp, Material, NetworkPort, Subnet
+from colonnade.model import Caller, FixedIp, Material, NetworkPort, QosPolicy, SecurityGroup, Subnet
 from colonnade.types import Json
 
 Trouble = Callable[[str, str], None]  # told (effect, "before" | "after"); may raise, and may do anything else
@@ -65,6 +66,8 @@ class Cloud:
     trouble: Trouble = no_trouble
     known_subnets: dict[str, Subnet] = field(default_factory=dict)
     ports: dict[str, NetworkPort] = field(default_factory=dict)
+    groups: dict[str, SecurityGroup] = field(default_factory=dict)
+    policies: dict[str, QosPolicy] = field(default_factory=dict)
     places: dict[str, FakePlace] = field(default_factory=dict)
     held: dict[str, str] = field(default_factory=dict)
     deaf: set[str] = field(default_factory=set)  # amphorae whose agent does not answer
@@ -106,14 +109,16 @@ class Cloud:
         """Ids name things here."""
         return None
 
-    def ensure_vip(self, lb_id: str, project_id: str, subnet: Subnet, address: str | None) -> NetworkPort:
+    def ensure_vip(
+        self, lb_id: str, project_id: str, subnet: Subnet, address: str | None, more: Sequence[Place] = ()
+    ) -> NetworkPort:
         """The VIP's port."""
-        return self._ensure_port(f"octavia-lb-{lb_id}", f"lb-{lb_id}", project_id, [subnet], address)
+        return self._ensure_port(f"octavia-lb-{lb_id}", f"lb-{lb_id}", project_id, [(subnet, address), *more])
 
     def ensure_plugged(self, amphora_id: str, subnets: list[Subnet]) -> NetworkPort:
         """The amphora's own port on the network of ``subnets``."""
         name = f"octavia-lb-vrrp-{amphora_id}-{subnets[0].network_id}"
-        return self._ensure_port(name, amphora_id, "", subnets, None)
+        return self._ensure_port(name, amphora_id, "", [(s, None) for s in subnets])
 
     def plugged(self, amphora_id: str) -> list[NetworkPort]:
         """All ports made by ensure_plugged for this amphora."""
@@ -127,6 +132,16 @@ class Cloud:
         with self._lock:
             return list(self.ports.values())
 
+    def security_groups(self, ids: Collection[str]) -> list[SecurityGroup]:
+        """Those that exist."""
+        self.trouble("security_groups", "before")
+        return [self.groups[i] for i in ids if i in self.groups]
+
+    def qos_policy(self, policy_id: str) -> QosPolicy | None:
+        """The policy, or None."""
+        self.trouble("qos_policy", "before")
+        return self.policies.get(policy_id)
+
     def release(self, port_id: str) -> None:
         """Remove the port."""
         self.trouble("release", "before")
@@ -135,6 +150,8 @@ class Cloud:
         self.trouble("release", "after")
 
     # Compute
+
+    image_id: str | None = "1ace0000-0000-4000-8000-000000000000"
 
     def ensure(self, amphora_id: str, heartbeat_key: str) -> str:
         """Make the amphora's place unless it is there."""
@@ -209,20 +226,18 @@ class Cloud:
         found: Json = wire.to_json(answer)
         return found
 
-    def _ensure_port(
-        self, name: str, device: str, project_id: str, subnets: list[Subnet], address: str | None
-    ) -> NetworkPort:  # fmt: skip
+    def _ensure_port(self, name: str, device: str, project_id: str, places: Sequence[Place]) -> NetworkPort:
         effect = "ensure_vip" if device.startswith("lb-") else "ensure_plugged"
         self.trouble(effect, "before")
         with self._lock:
             port = next((p for p in self.ports.values() if p.name == name), None)
-            had = tuple(f for f in port.fixed_ips if f.subnet_id in {s.id for s in subnets}) if port else ()
-            new = (s for s in subnets if s.id not in {f.subnet_id for f in had})
-            fixed = (*had, *(self._address(s, address) for s in new))
+            had = tuple(f for f in port.fixed_ips if f.subnet_id in {s.id for s, _ in places}) if port else ()
+            new = (place for place in places if place[0].id not in {f.subnet_id for f in had})
+            fixed = (*had, *(self._address(*place) for place in new))
             if port is None:
                 mac = "02:" + ":".join(hashlib.sha256(name.encode()).hexdigest()[i : i + 2] for i in range(0, 10, 2))
                 port = NetworkPort(
-                    id=str(uuid.uuid4()), name=name, network_id=subnets[0].network_id, project_id=project_id,
+                    id=str(uuid.uuid4()), name=name, network_id=places[0][0].network_id, project_id=project_id,
                     device_id=device, device_owner="Octavia", mac_address=mac, mtu=1500, fixed_ips=(),
                 )  # fmt: skip
             port = self.ports[port.id] = replace(port, fixed_ips=fixed)

@@ -7,11 +7,13 @@ more.
 
 import ipaddress
 import uuid
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
 from colonnade import wire
-from colonnade.model import FixedIp, NetworkPort, Subnet
+from colonnade.drivers import Place
+from colonnade.model import FixedIp, NetworkPort, QosPolicy, SecurityGroup, Subnet
 from colonnade.types import Json
 
 _NAMES = uuid.UUID("3c7b2f0e-7d0e-4b55-8e0a-6e6f6f706e6f")
@@ -47,14 +49,20 @@ class NoopNetwork:
         if not any(given.get(k) for k in ("vip_port_id", "vip_network_id", "vip_subnet_id")):
             return None
         subnet_id = given.get("vip_subnet_id") or _id("subnet", given.get("vip_network_id") or given["vip_port_id"])
-        fixed = _fixed(subnet_id, given.get("vip_address") or _address(lb_id))
-        port = _port(given.get("vip_port_id") or _id("vip", lb_id), f"octavia-lb-{lb_id}", (fixed,))
+        fixed = [_fixed(subnet_id, given.get("vip_address") or _address(lb_id))]
+        for more in given.get("additional_vips") or ():
+            address = more.get("ip_address") or _address(f"{lb_id} {more['subnet_id']}")
+            fixed.append(_fixed(more["subnet_id"], address))
+        port = _port(given.get("vip_port_id") or _id("vip", lb_id), f"octavia-lb-{lb_id}", tuple(fixed))
         return replace(port, network_id=given.get("vip_network_id") or _NETWORK)
 
-    def ensure_vip(self, lb_id: str, project_id: str, subnet: Subnet, address: str | None) -> NetworkPort:
+    def ensure_vip(
+        self, lb_id: str, project_id: str, subnet: Subnet, address: str | None, more: Sequence[Place] = ()
+    ) -> NetworkPort:
         """The VIP's port."""
-        fixed = _fixed(subnet.id, address or _address(lb_id))
-        return replace(_port(_id("vip", lb_id), f"octavia-lb-{lb_id}", (fixed,)), project_id=project_id)
+        fixed = [_fixed(subnet.id, address or _address(lb_id))]
+        fixed += [_fixed(s.id, a or _address(f"{lb_id} {s.id}")) for s, a in more]
+        return replace(_port(_id("vip", lb_id), f"octavia-lb-{lb_id}", tuple(fixed)), project_id=project_id)
 
     def ensure_plugged(self, amphora_id: str, subnets: list[Subnet]) -> NetworkPort:
         """The amphora's port."""
@@ -72,6 +80,14 @@ class NoopNetwork:
         """Nothing exists, so nothing is left over."""
         return []
 
+    def security_groups(self, ids: Collection[str]) -> list[SecurityGroup]:
+        """All of them, for everybody."""
+        return [SecurityGroup(id=i, project_id="", shared=True) for i in ids]
+
+    def qos_policy(self, policy_id: str) -> QosPolicy | None:
+        """A policy without a limit, for everybody."""
+        return QosPolicy(id=policy_id, project_id="", shared=True)
+
     def release(self, port_id: str) -> None:
         """Forget it."""
         for amphora_id in [a for a, p in self._plugged.copy().items() if p.id == port_id]:
@@ -80,6 +96,8 @@ class NoopNetwork:
 
 class NoopHost:
     """drivers.Compute, AmphoraLink and Supplies: amphorae that are nowhere and serve nothing."""
+
+    image_id: str | None = None
 
     def __init__(self) -> None:
         self._digests: dict[str, str] = {}  # of what each amphora was pushed

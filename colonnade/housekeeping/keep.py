@@ -18,13 +18,16 @@ from colonnade.errors import Broken, Later
 from colonnade.housekeeping.watch import Watch
 from colonnade.model import Amphora
 from colonnade.settings import Settings
-from colonnade.store import amphorae, events, orphans, work
+from colonnade.store import amphorae, events, handover, orphans, owner, work
 from colonnade.store.store import Store
 
 log = logging.getLogger("colonnade.housekeeping")
 
 _AT_ONCE = 500  # rows in one transaction
 _UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_INTERRUPTED = "A change was interrupted while it was handed to the provider: what became of it is not known."
+_SILENT = "The provider has accepted a change, and has not reported what became of it in time."
+_ASK_AGAIN = "Ask for the change again, or delete the load balancer. A report of the provider settles it, too."
 _OF_AMPHORA = re.compile(f"octavia-lb-vrrp-({_UUID})-.*")
 _OF_BALANCER = re.compile(f"octavia-lb-({_UUID})")
 
@@ -58,7 +61,7 @@ class HouseKeeper:
         """Every duty once. One that fails holds up no other."""
         duties: tuple[Callable[[], None], ...] = (
             self._purge_events, self._places, self._amphorae, self._ports, self._rows, self._neglected,
-            self._certificates,
+            self._certificates, self._handovers,
         )  # fmt: skip
         for duty in duties:
             try:
@@ -144,6 +147,28 @@ class HouseKeeper:
                     work.nudge(conn, lb_id, self._clock.now())
             self._doorbell.ring(lb_id)
             log.warning("Nothing was due for a load balancer that is not well; it is now.", extra={"lb": lb_id})
+
+    def _handovers(self) -> None:
+        """Changes that were handed to a third party's provider, and of which nobody will hear any more."""
+        now = self._clock.now()
+        machine = owner.machine()
+        with self._store.read() as conn:
+            dead = [hold for hold in work.held(conn, now) if owner.dead(hold.owner, machine, owner.started)]
+        if dead:
+            with self._store.write() as conn:
+                for hold in dead:
+                    work.release(conn, hold)
+        with self._store.read() as conn:
+            lost = {
+                **dict.fromkeys(handover.silent(conn, now), _SILENT),
+                **dict.fromkeys(handover.interrupted(conn, now), _INTERRUPTED),
+            }
+        for lb_id, sentence in lost.items():
+            with self._store.write() as conn:
+                project_id = handover.give_up(conn, lb_id, sentence, now)
+                if project_id is not None:
+                    events.add(conn, lb_id, project_id, now, "failed", ("loadbalancer", lb_id), sentence, _ASK_AGAIN)
+                    log.warning("A provider's load balancer is in ERROR: %s", sentence, extra={"lb": lb_id})
 
     def _certificates(self) -> None:
         now = self._clock.monotonic()

@@ -45,7 +45,7 @@ def make_apps(
             admit=admit,
             base_uri=api.api_base_uri,
             longest_body=api.max_request_body_size,
-            page_limit=api.pagination_max_limit,
+            page_limit=api.most_items,
             shape=shape,
             open_paths=open_paths,
         )
@@ -58,7 +58,7 @@ def make_apps(
             "/network", web.neutron_shape, network_api.OPEN_PATHS, network_api.routes(store, doorbell, clock, reached)
         ),
         "/compute": make("/compute", web.nova_shape, compute.OPEN_PATHS, compute.routes(store)),
-        "/image": make("/image", web.nova_shape, image.OPEN_PATHS, image.routes()),
+        "/image": make("/image", web.nova_shape, image.OPEN_PATHS, image.routes(store)),
         "/key-manager": make(
             "/key-manager",
             key_manager.barbican_shape,

@@ -7,7 +7,7 @@ import falcon
 from sqlalchemy import Connection, select
 
 from colonnade.errors import ApiError, Invalid, NotFound, Unsupported
-from colonnade.local import listing, web
+from colonnade.local import image, listing, web
 from colonnade.local.listing import Collection
 from colonnade.local.network import service_project
 from colonnade.local.ports import AMPHORA_OWNER
@@ -21,6 +21,7 @@ OPEN_PATHS = frozenset({"", "/v2.1"})
 _LEAST, _MOST = (2, 1), (2, 96)
 _FLAVOR = "amphora"
 _ZONE = "nova"
+_DISK = 1  # GiB: an amphora's files, rounded up as compute services count disks
 _LACKS = {
     "sriov_vip": "there is no SR-IOV in its networks",
     "allow_member_sriov": "there is no SR-IOV in its networks",
@@ -62,12 +63,9 @@ class Host:
                 raise Invalid(f"Compute flavor {value} not found; a stand-alone installation has one: {_FLAVOR}.")
             case "compute_zone" if value != _ZONE:
                 raise Invalid(f"Compute zone {value} not found; a stand-alone installation has one: {_ZONE}.")
-            case "amp_image_tag":
-                raise Invalid(
-                    f"Image with tag {value} not found: amphorae of a stand-alone installation are network namespaces, "
-                    "made from no image."
-                )
-            case "compute_flavor" | "compute_zone":
+            case "amp_image_tag" if value != image.TAG:
+                raise Invalid(f"Image with tag {value} not found; a stand-alone installation has one: {image.TAG}.")
+            case "compute_flavor" | "compute_zone" | "amp_image_tag":
                 return
             case _:
                 raise Unsupported(f"A stand-alone installation has nothing to give for {option}: {_LACKS[option]}.")
@@ -237,7 +235,7 @@ def _render(
         "user_id": project_id,
         "metadata": {},
         "hostId": "",
-        "image": "",
+        "image": _embedded_image(row.image_id, root),
         "flavor": _embedded_flavor(root, version),
         "created": created,
         "updated": f"{row.updated_at.isoformat()}Z" if row.updated_at else created,
@@ -273,10 +271,25 @@ def _render(
     return {k: v for k, v in server.items() if version >= _SINCE.get(k, _LEAST)}
 
 
+def _embedded_image(image_id: str | None, root: str) -> Json | str:
+    if image_id is None:
+        return ""
+    where = f"{root.removesuffix('/compute')}/image/v2/images/{image_id}"
+    return {"id": image_id, "links": [{"rel": "bookmark", "href": where}]}
+
+
 def _embedded_flavor(root: str, version: tuple[int, int]) -> Json:
     if version < (2, 47):
         return {"id": _FLAVOR, "links": [{"rel": "bookmark", "href": f"{root}/flavors/{_FLAVOR}"}]}
-    return {"original_name": _FLAVOR, "vcpus": 1, "ram": 16, "disk": 0, "ephemeral": 0, "swap": 0, "extra_specs": {}}
+    return {
+        "original_name": _FLAVOR,
+        "vcpus": 1,
+        "ram": 16,
+        "disk": _DISK,
+        "ephemeral": 0,
+        "swap": 0,
+        "extra_specs": {},
+    }
 
 
 def _flavor(root: str, version: tuple[int, int]) -> Json:
@@ -285,7 +298,7 @@ def _flavor(root: str, version: tuple[int, int]) -> Json:
         "name": _FLAVOR,
         "vcpus": 1,
         "ram": 16,
-        "disk": 0,
+        "disk": _DISK,
         "swap": "" if version < (2, 75) else 0,
         "rxtx_factor": 1.0,
         "OS-FLV-EXT-DATA:ephemeral": 0,
@@ -309,7 +322,7 @@ _SERVERS = Collection(
         "project_id": lambda item, values: item["tenant_id"] in values,
         "uuid": lambda item, values: item["id"] in values,
         "flavor": lambda _item, values: _FLAVOR in values,
-        "image": lambda _item, _values: False,
+        "image": lambda item, values: bool(item["image"]) and item["image"]["id"] in values,
         "ip": lambda item, values: any(v.strip("^$") in a for a in _held(item, 4) for v in values),
         "ip6": lambda item, values: any(v.strip("^$") in a for a in _held(item, 6) for v in values),
         "deleted": lambda _item, values: values[-1].lower() in ("false", "0", ""),

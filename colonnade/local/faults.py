@@ -27,6 +27,22 @@ class FloatingIPNotFound(NotFound):
     """No such floating IP that the caller may see."""
 
 
+class SecurityGroupNotFound(NotFound):
+    """No such security group that the caller may see."""
+
+
+class SecurityGroupRuleNotFound(NotFound):
+    """No such rule that the caller may see."""
+
+
+class QosPolicyNotFound(NotFound):
+    """No such QoS policy that the caller may see."""
+
+
+class QosRuleNotFound(NotFound):
+    """The QoS policy has no such rule."""
+
+
 class TagNotFound(NotFound):
     """The object has no such tag."""
 
@@ -53,6 +69,22 @@ class SubnetInUse(Conflict):
 
 class ServicePortInUse(Conflict):
     """The port belongs to a load balancer."""
+
+
+class SecurityGroupInUse(Conflict):
+    """VIPs are in the group."""
+
+
+class SecurityGroupRuleExists(Conflict):
+    """The group has the same rule."""
+
+
+class QosPolicyInUse(Conflict):
+    """Load balancers or ports follow the policy."""
+
+
+class QoSRuleParameterConflict(Conflict):
+    """The policy has a rule about that."""
 
 
 class OverlappingSubnet(Conflict):

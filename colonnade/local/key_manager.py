@@ -5,12 +5,8 @@ uses the secret takes the new one at once. A secret that is in use is not remove
 the microversion.
 """
 
-import base64
-import binascii
-import re
 import uuid
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 from typing import Any
 
 import falcon
@@ -19,6 +15,8 @@ from sqlalchemy import Connection, Table, delete, insert, select, update
 from colonnade.clock import Clock, utc
 from colonnade.drivers import Doorbell
 from colonnade.errors import ApiError, Broken, Conflict, Forbidden, Invalid, NotFound
+from colonnade.local import bodies_of_secrets as bodies
+from colonnade.local import documents_of_secrets as documents
 from colonnade.local import vault, web
 from colonnade.local.vault import SERVICE, TABLES, Kind, LocalSecrets
 from colonnade.model import Caller
@@ -28,11 +26,6 @@ from colonnade.types import UUID, Json
 
 OPEN_PATHS = frozenset({""})
 _LEAST, _MOST = (1, 0), (1, 2)
-_LONGEST_PAYLOAD = 65536  # bytes
-_LONGEST_PAGE = 100
-_TYPES = ("symmetric", "public", "private", "passphrase", "certificate", "opaque")
-_TEXT, _OCTETS = "text/plain", "application/octet-stream"
-_CONTENT_TYPES = (_TEXT, _OCTETS, "application/pkcs8", "application/pkix-cert")
 _CONTAINERS = {
     "generic": (None, frozenset[str]()),
     "certificate": (
@@ -40,10 +33,6 @@ _CONTAINERS = {
     ),
     "rsa": ({"public_key", "private_key", "private_key_passphrase"}, frozenset({"public_key", "private_key"})),
 }  # fmt: skip
-_SORTABLE = frozenset({"created", "expiration", "mode", "name", "secret_type", "status", "updated"})
-_DATES = {"created": "created_at", "updated": "updated_at", "expiration": "expiration"}
-_EQUAL = {"name": "name", "alg": "algorithm", "mode": "mode", "secret_type": "secret_type", "type": "type"}
-_ISO = re.compile(r"(?:(gte|gt|lte|lt):)?(.+)")
 
 
 class NotAcceptable(ApiError):
@@ -144,20 +133,20 @@ class _Secrets(_Resource):
         with self.room.store.read() as conn:
             where = [local_secret.c.project_id == who.project_id, vault.lives(now)]
             rows = conn.execute(select(local_secret).where(*where)).all()
-            consumers = _consumers(conn, [r.id for r in rows])
-        shown = [_secret(r, web.root(req), consumers) for r in rows if r.project_access or _owns(r, who)]
-        web.answer(resp, _page(req, "secrets", shown))
+            consumers = documents.consumers(conn, [r.id for r in rows])
+        shown = [documents.secret(r, web.root(req), consumers) for r in rows if r.project_access or _owns(r, who)]
+        web.answer(resp, documents.page(req, "secrets", shown))
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Store one, with its payload or without."""
         who, given = _member(req, "member"), web.document(req)
         now, its_id = self.room.clock.now(), str(uuid.uuid4())
-        row = _meta(given, now)
-        payload = _given_payload(given)
+        row = bodies.meta(given, now)
+        payload = bodies.given_payload(given)
         row["content_type"] = None if payload is None else payload[0]
         row["payload"] = None if payload is None else self.room.secrets.seal.close(its_id, payload[1])
         with self.room.store.write() as conn:
-            conn.execute(insert(local_secret).values(**row, **_owned(its_id, who, now)))
+            conn.execute(insert(local_secret).values(**row, **bodies.owned(its_id, who, now)))
         ref = f"{web.root(req)}/v1/secrets/{its_id}"
         resp.set_header("Location", ref)
         web.answer(resp, {"secret_ref": ref}, 201)
@@ -174,17 +163,17 @@ class _Secret(_Resource):
         with self.room.store.read() as conn:
             row = self.room.find(conn, "secret", item_id)
             _allow_read(row, req, payload=False)
-            document = _secret(row, web.root(req), _consumers(conn, [row.id]))
+            document = documents.secret(row, web.root(req), documents.consumers(conn, [row.id]))
         web.answer(resp, document)
 
     def on_put(self, req: falcon.Request, resp: falcon.Response, item_id: str) -> None:
         """Give it its payload, or another one."""
         who = _member(req, "member")
-        kind = _content_type(req.content_type or "")
-        data = req.bounded_stream.read(_LONGEST_PAYLOAD * 2)
+        kind = bodies.content_type(req.content_type or "")
+        data = req.bounded_stream.read(bodies.LONGEST_PAYLOAD * 2)
         if (req.get_header("Content-Encoding") or "").lower() == "base64":
-            data = _decoded(data)
-        _check_payload(data)
+            data = bodies.decoded(data)
+        bodies.check_payload(data)
         with self.room.store.write() as conn:
             row = self.room.find(conn, "secret", item_id)
             _allow_write(row, who)
@@ -203,7 +192,7 @@ class _Secret(_Resource):
         with self.room.store.write() as conn:
             row = self.room.find(conn, "secret", item_id)
             _allow_write(row, who)
-            if not _forced(req) and _consumers(conn, [row.id]):
+            if not _forced(req) and documents.consumers(conn, [row.id]):
                 raise Conflict(
                     "Secret has one or more unregistered consumers. Remove them first, or delete it with --force."
                 )
@@ -226,10 +215,10 @@ class _Payload(_Resource):
             data = self.room.secrets.payload(row)
         except Broken as e:
             raise Unreadable(f"{e} {e.help}") from e
-        kind = req.client_prefers((row.content_type, *_CONTENT_TYPES))
-        if kind is None or (kind == _TEXT and not _is_text(data)):
+        kind = req.client_prefers((row.content_type, *bodies._CONTENT_TYPES))
+        if kind is None or (kind == bodies.TEXT and not _is_text(data)):
             raise NotAcceptable(f"The secret's payload is {row.content_type}.")
-        resp.content_type = f"{_TEXT}; charset=utf-8" if kind == _TEXT else kind
+        resp.content_type = f"{bodies.TEXT}; charset=utf-8" if kind == bodies.TEXT else kind
         resp.data = data
 
 
@@ -255,9 +244,9 @@ class _Containers(_Resource):
         who = _member(req, "reader")
         with self.room.store.read() as conn:
             rows = conn.execute(select(local_container).where(local_container.c.project_id == who.project_id)).all()
-            consumers = _consumers(conn, [r.id for r in rows])
-        shown = [_container(r, web.root(req), consumers) for r in rows if r.project_access or _owns(r, who)]
-        web.answer(resp, _page(req, "containers", shown))
+            consumers = documents.consumers(conn, [r.id for r in rows])
+        shown = [documents.container(r, web.root(req), consumers) for r in rows if r.project_access or _owns(r, who)]
+        web.answer(resp, documents.page(req, "containers", shown))
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Make one of secrets that the caller may read."""
@@ -266,7 +255,7 @@ class _Containers(_Resource):
         if kind not in _CONTAINERS:
             raise Invalid(f"type: one of {', '.join(_CONTAINERS)} is needed.")
         names, needed = _CONTAINERS[kind]
-        found = [_part(p) for p in parts] if isinstance(parts, list) else []
+        found = [bodies.part(p) for p in parts] if isinstance(parts, list) else []
         given_names = {name for name, _ in found}
         if len(given_names) < len(found):
             raise Invalid("secret_refs: each name may stand once.")
@@ -279,8 +268,8 @@ class _Containers(_Resource):
                 if not vault.may_read(self.room.find(conn, "secret", secret_id), who):
                     raise Forbidden("A secret of the container may not be read.")
             refs = [{"name": name, "secret_id": secret_id} for name, secret_id in found]
-            values = {"name": _text(given, "name"), "type": kind, "secret_refs": refs}
-            conn.execute(insert(local_container).values(**values, **_owned(its_id, who, now)))
+            values = {"name": bodies.text(given, "name"), "type": kind, "secret_refs": refs}
+            conn.execute(insert(local_container).values(**values, **bodies.owned(its_id, who, now)))
         ref = f"{web.root(req)}/v1/containers/{its_id}"
         resp.set_header("Location", ref)
         web.answer(resp, {"container_ref": ref}, 201)
@@ -294,7 +283,7 @@ class _Container(_Resource):
         with self.room.store.read() as conn:
             row = self.room.find(conn, "container", item_id)
             _allow_read(row, req, payload=False)
-            document = _container(row, web.root(req), _consumers(conn, [row.id]))
+            document = documents.container(row, web.root(req), documents.consumers(conn, [row.id]))
         web.answer(resp, document)
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, item_id: str) -> None:
@@ -323,7 +312,11 @@ class _Acl(_Resource):
         _allow_read(row, req, payload=False)
         read: Json = {"project-access": row.project_access}
         if row.acl_created_at:
-            read |= {"users": row.read_users, "created": _iso(row.acl_created_at), "updated": _iso(row.acl_updated_at)}
+            read |= {
+                "users": row.read_users,
+                "created": documents.iso(row.acl_created_at),
+                "updated": documents.iso(row.acl_updated_at),
+            }
         web.answer(resp, {"read": read})
 
     def on_put(self, req: falcon.Request, resp: falcon.Response, item_id: str) -> None:
@@ -379,8 +372,8 @@ class _Consumers(_Resource):
         with self.room.store.read() as conn:
             row = self.room.find(conn, self.kind, item_id)
             _allow_read(row, req, payload=False)
-            found = _consumers(conn, [row.id]).get(row.id, [])
-        web.answer(resp, _page(req, "consumers", [_consumer(c, self.kind) for c in found]))
+            found = documents.consumers(conn, [row.id]).get(row.id, [])
+        web.answer(resp, documents.page(req, "consumers", [documents.consumer(c, self.kind) for c in found]))
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, item_id: str) -> None:
         """Note one more."""
@@ -394,9 +387,9 @@ class _Consumers(_Resource):
         _member(req, "member")
         given = web.document(req)
         if self.kind == "secret":
-            service, kind, resource = (_needed(given, n) for n in ("service", "resource_type", "resource_id"))
+            service, kind, resource = (bodies.needed(given, n) for n in ("service", "resource_type", "resource_id"))
         else:
-            service, kind, resource = _needed(given, "name"), "", _needed(given, "URL")
+            service, kind, resource = bodies.needed(given, "name"), "", bodies.needed(given, "URL")
         if service == SERVICE:
             raise Forbidden("Load balancers are noted by the load-balancing service itself.")
         with self.room.store.write() as conn:
@@ -406,8 +399,10 @@ class _Consumers(_Resource):
                 vault.register(conn, row.id, (service, kind, resource), self.room.clock.now())
             elif vault.unregister(conn, row.id, (service, kind, resource)) == 0:
                 raise NotFound("Consumer not found.")
-            consumers = _consumers(conn, [row.id])
-        render: Callable[[Any, str, dict[str, list[Any]]], Json] = _secret if self.kind == "secret" else _container
+            consumers = documents.consumers(conn, [row.id])
+        render: Callable[[Any, str, dict[str, list[Any]]], Json] = (
+            documents.secret if self.kind == "secret" else documents.container
+        )
         web.answer(resp, render(row, web.root(req), consumers))
 
 
@@ -442,194 +437,3 @@ def _allow_write(row: Any, who: Caller) -> None:  # noqa: ANN401 - a row
 
 def _forced(req: falcon.Request) -> bool:
     return (req.get_param("force") or "").lower() in ("1", "true", "yes")
-
-
-# --- what is given -------------------------------------------------------------------------------------------------
-
-
-def _meta(given: Json, now: float) -> Json:
-    kind = given.get("secret_type") or "opaque"
-    if kind not in _TYPES:
-        raise Invalid(f"secret_type: one of {', '.join(_TYPES)} is needed.")
-    bits = given.get("bit_length")
-    if bits is not None and (isinstance(bits, bool) or not isinstance(bits, int) or not 0 < bits <= 32767):
-        raise Invalid("bit_length: a whole number from 1 to 32767 is needed.")
-    expiration = None
-    if given.get("expiration"):
-        expiration = _moment(_text(given, "expiration") or "", "expiration")
-        if expiration <= utc(now):
-            raise Invalid("expiration: it lies in the past.")
-    return {
-        "name": _text(given, "name"), "secret_type": kind, "algorithm": _text(given, "algorithm"),
-        "mode": _text(given, "mode"), "bit_length": bits, "expiration": expiration,
-    }  # fmt: skip
-
-
-def _given_payload(given: Json) -> tuple[str, bytes] | None:
-    text, kind, encoding = (given.get(n) for n in ("payload", "payload_content_type", "payload_content_encoding"))
-    if text is None:
-        if encoding:
-            raise Invalid("payload_content_encoding: there is no payload.")
-        return None
-    if not isinstance(text, str):
-        raise Invalid("payload: a text is needed; encode bytes in base64.")
-    if not isinstance(kind, str):
-        raise Invalid("payload_content_type: it is needed beside a payload.")
-    kind = _content_type(kind)
-    if encoding not in (None, "base64") or (kind == _TEXT and encoding):
-        raise Invalid("payload_content_encoding: base64, and none for text.")
-    if kind != _TEXT and encoding is None:
-        raise Invalid(f"payload_content_encoding: base64 is needed for {kind}.")
-    data = _decoded(text.encode()) if encoding else text.encode(errors="surrogatepass")
-    _check_payload(data)
-    return kind, data
-
-
-def _content_type(text: str) -> str:
-    kind = text.partition(";")[0].strip().lower()
-    if kind not in _CONTENT_TYPES:
-        raise falcon.HTTPUnsupportedMediaType(description=f"A payload may be {', '.join(_CONTENT_TYPES)}.")
-    return kind
-
-
-def _decoded(data: bytes) -> bytes:
-    try:
-        return base64.b64decode(b"".join(data.split()), validate=True)
-    except (binascii.Error, ValueError):
-        raise Invalid("payload: it is not base64.") from None
-
-
-def _check_payload(data: bytes) -> None:
-    if not data:
-        raise Invalid("payload: it is empty.")
-    if len(data) > _LONGEST_PAYLOAD:
-        raise falcon.HTTPContentTooLarge(description=f"A payload may have {_LONGEST_PAYLOAD} bytes.")
-
-
-def _part(given: Any) -> tuple[str, str]:  # noqa: ANN401 - a part of a body
-    if not isinstance(given, dict):
-        raise Invalid("secret_refs: objects with name and secret_ref are needed.")
-    kind, its_id = vault.parse_ref(_needed(given, "secret_ref"))
-    if kind == "container":
-        raise Invalid("secret_refs: a container holds secrets, not containers.")
-    return _text(given, "name") or "", its_id
-
-
-def _text(given: Json, name: str) -> str | None:
-    value = given.get(name)
-    if value is not None and (not isinstance(value, str) or len(value) > 255 or "\0" in value):
-        raise Invalid(f"{name}: a text of 255 letters at most is needed.")
-    return value
-
-
-def _needed(given: Json, name: str) -> str:
-    value = _text(given, name)
-    if not value:
-        raise Invalid(f"{name}: it is needed.")
-    return value
-
-
-def _owned(its_id: str, who: Caller, now: float) -> Json:
-    moment = utc(now)
-    return {
-        "id": its_id, "project_id": who.project_id, "creator_id": who.user_id, "created_at": moment,
-        "updated_at": moment, "read_users": [], "project_access": True,
-    }  # fmt: skip
-
-
-# --- what is answered ----------------------------------------------------------------------------------------------
-
-
-def _secret(row: Any, root: str, consumers: dict[str, list[Any]]) -> Json:  # noqa: ANN401 - a row
-    document = {
-        "secret_ref": f"{root}/v1/secrets/{row.id}", "name": row.name, "status": "ACTIVE",
-        "created": _iso(row.created_at), "updated": _iso(row.updated_at),
-        "expiration": _iso(row.expiration) if row.expiration else None, "secret_type": row.secret_type,
-        "algorithm": row.algorithm, "bit_length": row.bit_length, "mode": row.mode, "creator_id": row.creator_id,
-        "consumers": [_consumer(c, "secret") for c in consumers.get(row.id, [])],
-    }  # fmt: skip
-    return document | ({"content_types": {"default": row.content_type}} if row.content_type else {})
-
-
-def _container(row: Any, root: str, consumers: dict[str, list[Any]]) -> Json:  # noqa: ANN401 - a row
-    return {
-        "container_ref": f"{root}/v1/containers/{row.id}", "name": row.name, "type": row.type, "status": "ACTIVE",
-        "created": _iso(row.created_at), "updated": _iso(row.updated_at), "creator_id": row.creator_id,
-        "secret_refs": [
-            {"name": r["name"], "secret_ref": f"{root}/v1/secrets/{r['secret_id']}"} for r in row.secret_refs
-        ],
-        "consumers": [_consumer(c, "container") for c in consumers.get(row.id, [])],
-    }  # fmt: skip
-
-
-def _consumer(row: Any, kind: Kind) -> Json:  # noqa: ANN401 - a row
-    if kind == "secret":
-        return {"service": row.service, "resource_type": row.resource_type, "resource_id": row.resource_id}
-    url = f"lbaas://{row.resource_type}/{row.resource_id}" if row.service == SERVICE else row.resource_id
-    return {"name": row.service, "URL": url}
-
-
-def _consumers(conn: Connection, ids: list[str]) -> dict[str, list[Any]]:
-    found: dict[str, list[Any]] = {}
-    for start in range(0, len(ids), 5000):
-        query = select(local_consumer).where(local_consumer.c.owner_id.in_(ids[start : start + 5000]))
-        for row in conn.execute(query.order_by(local_consumer.c.created_at, local_consumer.c.id)):
-            found.setdefault(row.owner_id, []).append(row)
-    return found
-
-
-def _page(req: falcon.Request, plural: str, items: list[Json]) -> Json:
-    found = [i for i in items if _passes(req, i)]
-    for part in reversed((req.get_param("sort") or "created:asc").split(",")):
-        key, _, direction = part.partition(":")
-        if key not in _SORTABLE or direction not in ("", "asc", "desc"):
-            raise Invalid(f"sort: '{part[:64]}' is not one of {', '.join(sorted(_SORTABLE))} with :asc or :desc.")
-        found.sort(key=lambda i, k=key: str(i.get(k) or ""), reverse=direction == "desc")  # type: ignore[misc]
-    offset, limit = _number(req, "offset", 0), min(_number(req, "limit", 10), _LONGEST_PAGE)
-    reply: Json = {plural: found[offset : offset + limit], "total": len(found)}
-    url = f"{web.root(req)}{req.path}"
-    if offset + limit < len(found):
-        reply["next"] = f"{url}?limit={limit}&offset={offset + limit}"
-    if offset > 0:
-        reply["previous"] = f"{url}?limit={limit}&offset={max(offset - limit, 0)}"
-    return reply
-
-
-def _passes(req: falcon.Request, item: Json) -> bool:
-    for name, key in _EQUAL.items():
-        wanted = req.get_param(name)
-        if wanted is not None and key in item and item[key] != wanted:
-            return False
-    bits = req.get_param("bits")
-    if bits not in (None, "0") and str(item.get("bit_length")) != bits:
-        return False
-    return all(_in_time(name, req.get_param(name), item.get(name)) for name in _DATES if req.has_param(name))
-
-
-def _in_time(name: str, wanted: str | None, value: str | None) -> bool:
-    for part in (wanted or "").split(","):
-        match = _ISO.fullmatch(part)
-        if match is None or value is None:
-            return False
-        limit, at = _moment(match[2], name), datetime.fromisoformat(value)
-        good = {"gt": at > limit, "gte": at >= limit, "lt": at < limit, "lte": at <= limit, None: at == limit}
-        if not good[match[1]]:
-            return False
-    return True
-
-
-def _number(req: falcon.Request, name: str, default: int) -> int:
-    text = req.get_param(name) or ""
-    return int(text[:9]) if text.isascii() and text.isdigit() else default
-
-
-def _moment(text: str, name: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-        return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
-    except (ValueError, OverflowError):
-        raise Invalid(f"{name}: a time in ISO 8601 is needed, as 2027-01-31T12:00:00.") from None
-
-
-def _iso(moment: datetime) -> str:
-    return moment.isoformat()

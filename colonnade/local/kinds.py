@@ -20,6 +20,7 @@ class Kind(ABC):
     """One kind of network object. All verbs run inside the caller's transaction."""
 
     singular: ClassVar[str]
+    path: ClassVar[str] = ""  # of its collection; empty: the plural
     title: ClassVar[str]  # its name in sentences
     table: ClassVar[Table]
     not_found: ClassVar[type[NotFound]]
@@ -41,6 +42,10 @@ class Kind(ABC):
     @abstractmethod
     def delete(self, conn: Connection, caller: Caller, item: Json, now: float) -> None:
         """Remove one that the caller may see and change."""
+
+    def concerned(self, conn: Connection, item: Json) -> list[str]:
+        """Whom a change of this item gives work, besides what the verbs have made due: for the doorbell."""
+        return ["fabric"]
 
 
 def find(conn: Connection, kind: Kind, caller: Caller, item_id: object) -> Json:

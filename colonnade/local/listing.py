@@ -75,6 +75,8 @@ def understand(req: falcon.Request, collection: Collection, url: str) -> Query:
             raise Invalid(f"'{name}' has a value with a NUL in it.")
         if name not in collection.keys and name not in collection.tests:
             raise Invalid(f"'{name}' is not a filter of {collection.plural}.")
+    if "id" not in collection.keys and ("limit" in given or "marker" in given):
+        raise Invalid(f"{collection.plural} have no ids to page by: the list comes whole.")
     return Query(
         filters=filters,
         fields=[f for value in given.get("fields", []) for f in value.split(",") if f],
@@ -188,13 +190,14 @@ def _order(given: dict[str, list[str]], collection: Collection) -> list[tuple[st
     return order
 
 
-def _limit(given: dict[str, list[str]], most: int) -> int | None:
+def _limit(given: dict[str, list[str]], most: int | None) -> int | None:
     text = given.get("limit", [""])[-1]
     if not text:
         return None
     if not (text.isascii() and text.isdigit()):
         raise Invalid(f"limit: '{text}' must be an integer 0 or greater.")
-    return min(int(text[:9]), most) or None
+    wanted = int(text[:9])
+    return min(wanted, most or wanted) or None
 
 
 def _sortable(value: Any) -> tuple[bool, str, float, str]:  # noqa: ANN401 - a JSON value

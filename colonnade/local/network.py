@@ -4,7 +4,7 @@ The ids of VIP and amphora ports follow from their names, so that two who make t
 """
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Select, insert, select
@@ -12,18 +12,24 @@ from sqlalchemy.exc import IntegrityError
 
 from colonnade import wire
 from colonnade.clock import Clock
+from colonnade.core.traffic import admission
+from colonnade.drivers import Place
 from colonnade.errors import Broken, Conflict, Invalid, Later
 from colonnade.local import addresses
 from colonnade.local.faults import IpAddressGenerationFailure
 from colonnade.local.kinds import moment
 from colonnade.local.ports import AMPHORA_OWNER, VIP_OWNER, new_mac, remove_port
-from colonnade.model import FixedIp, NetworkPort, Subnet
+from colonnade.model import FixedIp, NetworkPort, QosPolicy, SecurityGroup, Subnet
 from colonnade.store.local_tables import (
     local_address,
     local_floating_ip,
     local_network,
     local_port,
     local_project,
+    local_qos_policy,
+    local_qos_rule,
+    local_security_group,
+    local_security_rule,
     local_subnet,
 )  # fmt: skip
 from colonnade.store.store import Store
@@ -65,7 +71,9 @@ class LocalNetwork:
         """Ids name things here."""
         return None
 
-    def ensure_vip(self, lb_id: str, project_id: str, subnet: Subnet, address: str | None) -> NetworkPort:
+    def ensure_vip(
+        self, lb_id: str, project_id: str, subnet: Subnet, address: str | None, more: Sequence[Place] = ()
+    ) -> NetworkPort:
         """The VIP's port, named octavia-lb-<lb_id>; made when absent."""
         name = f"octavia-lb-{lb_id}"
         port_id = _port_id(name)
@@ -73,12 +81,15 @@ class LocalNetwork:
         def make(conn: Connection) -> NetworkPort:
             if (found := _port(conn, port_id)) is not None:
                 return found
-            row = _lock(conn, subnet)
+            places = ((subnet, address), *more)
+            rows = {s.id: _lock(conn, s) for s, _ in sorted(places, key=lambda place: place[0].id)}
             self._insert(conn, port_id, name, subnet.network_id, project_id, f"lb-{lb_id}", VIP_OWNER)
-            if address is None:
-                _take_next(conn, row, port_id, 0)
-            else:
-                addresses.take(conn, row, addresses.parse_address("vip_address", address), port_id)
+            for position, (where, wanted) in enumerate(places):
+                if wanted is None:
+                    _take_next(conn, rows[where.id], port_id, position)
+                else:
+                    exact = addresses.parse_address("vip_address", wanted)
+                    addresses.take(conn, rows[where.id], exact, port_id, position)
             return _made(conn, port_id)
 
         return self._write(make)
@@ -119,6 +130,26 @@ class LocalNetwork:
         """All ports that ensure_vip and ensure_plugged ever made and that still exist: for finding orphans."""
         with self._store.read() as conn:
             return _read(conn, _ports().where(local_port.c.device_owner.in_((VIP_OWNER, AMPHORA_OWNER))))
+
+    def security_groups(self, ids: Collection[str]) -> list[SecurityGroup]:
+        """Those of the groups that exist, with who they admit."""
+        group, rule = local_security_group, local_security_rule
+        with self._store.read() as conn:
+            found = conn.execute(select(group.c.id, group.c.project_id).where(group.c.id.in_(list(ids)))).all()
+            rules = conn.execute(select(rule).where(rule.c.security_group_id.in_(list(ids)))).mappings().all()
+        admitted: dict[str, list[wire.Admission]] = {g.id: [] for g in found}
+        for row in rules:
+            admitted.get(row["security_group_id"], []).append(admission(dict(row)))
+        return [SecurityGroup(id=g.id, project_id=g.project_id, admitted=tuple(admitted[g.id])) for g in found]
+
+    def qos_policy(self, policy_id: str) -> QosPolicy | None:
+        """The policy, or None when there is none."""
+        policy, rule = local_qos_policy, local_qos_rule
+        with self._store.read() as conn:
+            row = conn.execute(select(policy).where(policy.c.id == policy_id)).one_or_none()
+            rules = conn.execute(select(rule).where(rule.c.policy_id == policy_id)).all()
+        limits = {r.direction: wire.Limit(kilobits=r.max_kbps, burst_kilobits=_burst(r)) for r in rules}
+        return None if row is None else QosPolicy(id=row.id, project_id=row.project_id, shared=row.shared, **limits)
 
     def release(self, port_id: str) -> None:
         """Remove the port; one that is gone already is success. Its floating IPs lead nowhere then."""
@@ -169,6 +200,11 @@ def fabric(conn: Connection) -> wire.Fabric:
         networks=networks,
         floating_ips={f.floating_ip_address: f.fixed_ip_address for f in conn.execute(associated)},
     )
+
+
+def _burst(rule: Any) -> int:  # noqa: ANN401 - a SQLAlchemy row
+    """What may pass at once, in kilobits; Neutron takes four fifths of a second's worth where nothing is said."""
+    return int(rule.max_burst_kbps or rule.max_kbps * 4 // 5)
 
 
 def _port_id(name: str) -> str:
@@ -241,6 +277,7 @@ def _read(conn: Connection, query: Select[Any]) -> list[NetworkPort]:
         NetworkPort(
             id=row.id, name=row.name, network_id=row.network_id, project_id=row.project_id, device_id=row.device_id,
             device_owner=row.device_owner, mac_address=row.mac_address, mtu=row.mtu, fixed_ips=tuple(ips[row.id]),
+            qos_policy_id=row.qos_policy_id,
         )
         for row in rows.values()
     ]  # fmt: skip

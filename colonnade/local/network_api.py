@@ -10,13 +10,15 @@ from sqlalchemy.exc import IntegrityError
 from colonnade.clock import Clock
 from colonnade.drivers import Doorbell
 from colonnade.errors import Conflict, NotFound
-from colonnade.local import attributes, kinds, listing, web
+from colonnade.local import attributes, kinds, listing, qos, web
 from colonnade.local.faults import PolicyNotAuthorized, TagNotFound
 from colonnade.local.host_routes import Routes
 from colonnade.local.kinds import Kind
 from colonnade.local.listing import Collection
 from colonnade.local.networks import Networks, Subnets
 from colonnade.local.ports import FloatingIps, Ports
+from colonnade.local.qos import QosPolicies
+from colonnade.local.security import SecurityGroupRules, SecurityGroups
 from colonnade.model import Caller
 from colonnade.store.store import Store
 from colonnade.types import Json
@@ -36,6 +38,9 @@ _EXTENSIONS = {
     "standard-attr-tag": ("Tag support for resources with standard attribute", "Tags."),
     "standard-attr-timestamp": ("Resource timestamps", "created_at, updated_at."),
     "standard-attr-revisions": ("Resource revision numbers", "revision_number."),
+    "security-group": ("security-group", "Who may reach the VIPs of load balancers."),
+    "qos": ("Quality of Service", "How much may come in to and leave from the VIPs of load balancers."),
+    "qos-bw-limit-direction": ("Direction for QoS bandwidth limit rule", "Of each direction one limit."),
     "fip-port-details": ("Floating IP Port Details Extension", "port_details of floating IPs."),
 }
 
@@ -43,9 +48,6 @@ _EXTENSIONS = {
 _EMPTY = {
     "subnetpools": "subnetpools",
     "routers": "routers",
-    "security-groups": "security_groups",
-    "security-group-rules": "security_group_rules",
-    "qos/policies": "policies",
     "address-scopes": "address_scopes",
 }
 
@@ -61,16 +63,29 @@ def routes(store: Store, doorbell: Doorbell, clock: Clock, reached: Routes) -> l
     for path, key in _EMPTY.items():
         paths.append((f"/v2.0/{path}", _Empty(key)))
         paths.append((f"/v2.0/{path}/{{item_id}}", _Empty(key)))
-    for kind in (Networks(), Subnets(reached), Ports(), FloatingIps()):
-        path = f"/v2.0/{kind.collection.plural}"
+    kinds_served: list[Kind] = [
+        Networks(), Subnets(reached), Ports(), FloatingIps(), SecurityGroups(), SecurityGroupRules(),
+    ]  # fmt: skip
+    for kind in kinds_served:
         handlers = _Handlers(kind, store, doorbell, clock)
-        paths += [
-            (path, _List(handlers)),
-            (f"{path}/{{item_id}}", _One(handlers)),
-            (f"{path}/{{item_id}}/tags", _Tags(handlers)),
-            (f"{path}/{{item_id}}/tags/{{tag}}", _Tag(handlers)),
-        ]
-    return paths
+        path = f"/v2.0/{kind.path or kind.collection.plural}"
+        paths += [(path, _List(handlers)), (f"{path}/{{item_id}}", _One(handlers)), *_tagging(path, handlers)]
+    policies = _Handlers(QosPolicies(), store, doorbell, clock)
+    path, below = "/v2.0/qos/policies", "/v2.0/qos/policies/{item_id}"
+    return [
+        *paths,
+        (path, _List(policies)),
+        (below, _One(policies)),
+        *_tagging("/v2.0/policies", policies),  # where Neutron has them
+        (f"{below}/bandwidth_limit_rules", _QosRules(policies)),
+        (f"{below}/bandwidth_limit_rules/{{rule_id}}", _QosRule(policies)),
+        (f"{below}/{{kind}}", _NoQosRules()),
+        ("/v2.0/qos/rule-types", web.Document(lambda _r: {"rule_types": [{"type": "bandwidth_limit"}]})),
+    ]
+
+
+def _tagging(path: str, handlers: "_Handlers") -> list[tuple[str, object]]:
+    return [(f"{path}/{{item_id}}/tags", _Tags(handlers)), (f"{path}/{{item_id}}/tags/{{tag}}", _Tag(handlers))]
 
 
 def _version(root: str) -> Json:
@@ -114,17 +129,22 @@ class _Handlers:
         self._doorbell = doorbell
         self._clock = clock
 
-    def write(self, caller: Caller, change: Callable[[Connection, float], T]) -> T:
-        """One transaction, again when another took the same address at the same moment; then the doorbell."""
+    def write(
+        self, caller: Caller, change: Callable[[Connection, float], T], about: Callable[[Connection, T], Json]
+    ) -> T:
+        """One transaction, again when another took the same address at the same moment; then the doorbell, for whom
+        the item that it is ``about`` concerns."""
         if "member" not in caller.roles:
             raise PolicyNotAuthorized("The role reader may not change anything.")
         for _ in range(_TRIES):
             try:
                 with self.store.write() as conn:
                     done = change(conn, self._clock.now())
+                    concerned = self.kind.concerned(conn, about(conn, done))
             except IntegrityError:
                 continue
-            self._doorbell.ring("fabric")
+            for subject in concerned:
+                self._doorbell.ring(subject)
             return done
         raise Conflict("Others took the same addresses at the same time, again and again. Please try again.")
 
@@ -160,7 +180,11 @@ class _List:
         def make(conn: Connection, now: float) -> Json:
             return kinds.find(conn, kind, _as_admin(caller), kind.create(conn, caller, given, now))
 
-        self._handlers.reply(req, resp, self._handlers.write(caller, make), 201)
+        self._handlers.reply(req, resp, self._handlers.write(caller, make, _itself), 201)
+
+
+def _itself(_conn: Connection, item: Json) -> Json:
+    return item
 
 
 def _as_admin(caller: Caller) -> Caller:
@@ -187,15 +211,90 @@ class _One:
             kind.update(conn, caller, self._handlers.own(conn, caller, item_id), given, now)
             return kinds.find(conn, kind, caller, item_id)
 
-        self._handlers.reply(req, resp, self._handlers.write(caller, change))
+        self._handlers.reply(req, resp, self._handlers.write(caller, change, _itself))
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, item_id: str) -> None:
         """Remove it."""
         kind, caller = self._handlers.kind, web.caller(req)
-        self._handlers.write(
-            caller, lambda conn, now: kind.delete(conn, caller, self._handlers.own(conn, caller, item_id), now)
-        )
+
+        def remove(conn: Connection, now: float) -> Json:
+            item = self._handlers.own(conn, caller, item_id)
+            kind.delete(conn, caller, item, now)
+            return item
+
+        self._handlers.write(caller, remove, _itself)
         resp.status = falcon.HTTP_204
+
+
+class _QosRules:
+    """The rules of a QoS policy."""
+
+    def __init__(self, handlers: _Handlers) -> None:
+        self._handlers = handlers
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, item_id: str) -> None:
+        """All of them."""
+        with self._handlers.store.read() as conn:
+            found = qos.rules(conn, kinds.find(conn, self._handlers.kind, web.caller(req), item_id))
+        wanted = {k: req.get_param(k) for k in ("id", "direction") if req.has_param(k)}
+        web.answer(resp, {"bandwidth_limit_rules": [r for r in found if all(r[k] == v for k, v in wanted.items())]})
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response, item_id: str) -> None:
+        """One more."""
+        given = _given_rule(req)
+        made = _of_policy(self._handlers, req, item_id, lambda conn, policy, now: qos.add(conn, policy, given, now))
+        web.answer(resp, {"bandwidth_limit_rule": made}, 201)
+
+
+class _QosRule:
+    """One rule of a QoS policy."""
+
+    def __init__(self, handlers: _Handlers) -> None:
+        self._handlers = handlers
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, item_id: str, rule_id: str) -> None:
+        """The rule."""
+        with self._handlers.store.read() as conn:
+            found = qos.one(conn, kinds.find(conn, self._handlers.kind, web.caller(req), item_id), rule_id)
+        web.answer(resp, {"bandwidth_limit_rule": found})
+
+    def on_put(self, req: falcon.Request, resp: falcon.Response, item_id: str, rule_id: str) -> None:
+        """Change it."""
+        given = _given_rule(req)
+        found = _of_policy(
+            self._handlers, req, item_id, lambda conn, policy, now: qos.alter(conn, policy, rule_id, given, now)
+        )
+        web.answer(resp, {"bandwidth_limit_rule": found})
+
+    def on_delete(self, req: falcon.Request, resp: falcon.Response, item_id: str, rule_id: str) -> None:
+        """Remove it."""
+        _of_policy(self._handlers, req, item_id, lambda conn, policy, now: qos.remove(conn, policy, rule_id, now))
+        resp.status = falcon.HTTP_204
+
+
+class _NoQosRules(web.ReadOnly):
+    """Kinds of QoS rules that have no effect here."""
+
+    why = "Only bandwidth-limit rules have an effect here."
+
+    def on_get(self, _req: falcon.Request, resp: falcon.Response, item_id: str, kind: str) -> None:
+        """None."""
+        raise NotFound(f"{kind} of {item_id} could not be found. {self.why}")
+
+
+def _given_rule(req: falcon.Request) -> Json:
+    return attributes.read(web.body(req, "bandwidth_limit_rule"), qos.RULE, web.caller(req), creating=False)
+
+
+def _of_policy(
+    handlers: _Handlers, req: falcon.Request, item_id: str, change: Callable[[Connection, Json, float], T]
+) -> T:
+    caller = web.caller(req)
+
+    def write(conn: Connection, now: float) -> T:
+        return change(conn, handlers.own(conn, caller, item_id), now)
+
+    return handlers.write(caller, write, lambda conn, _done: kinds.find(conn, handlers.kind, caller, item_id))
 
 
 class _Tags:
@@ -261,4 +360,4 @@ def _set_tags(
         kinds.change(conn, handlers.kind.table, item_id, now, tags=chosen)
         return chosen
 
-    return handlers.write(caller, change)
+    return handlers.write(caller, change, lambda conn, _done: handlers.own(conn, caller, item_id))

@@ -21,16 +21,19 @@ from colonnade.store.local_tables import (
     local_network,
     local_port,
     local_project,
+    local_qos_policy,
     local_role,
     local_role_assignment,
     local_secret,
+    local_security_group,
     local_user,
 )  # fmt: skip
 from colonnade.store.tables import load_balancer, quota
 from colonnade.types import Json
 
 _OWNED = {load_balancer: "load balancer", local_network: "network", local_port: "port",
-          local_floating_ip: "floating IP", local_secret: "secret"}  # fmt: skip
+          local_floating_ip: "floating IP", local_secret: "secret", local_security_group: "security group",
+          local_qos_policy: "QoS policy"}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

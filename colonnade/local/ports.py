@@ -22,7 +22,8 @@ from colonnade.local.faults import (
 from colonnade.local.kinds import Kind, change, find, may_change, new_row, shared_fields
 from colonnade.local.listing import Collection, normal, same, tests_of_tags
 from colonnade.local.networks import Networks
-from colonnade.model import Caller
+from colonnade.local.qos import QosPolicies
+from colonnade.model import OWN_PROVIDERS, Caller
 from colonnade.store import work
 from colonnade.store.local_tables import local_address, local_floating_ip, local_port
 from colonnade.store.tables import amphora, load_balancer
@@ -69,13 +70,14 @@ class Ports(Kind):
         "security_groups": Attribute(only(([], None), _NO_FILTERS)),
         "allowed_address_pairs": Attribute(only(([], None), _NO_FILTERS)),
         "extra_dhcp_opts": Attribute(only(([], None), "there is no DHCP service here.")),
+        "qos_policy_id": Attribute(optional(text(36))),
         "binding:vnic_type": Attribute(only(("normal",), "ports are virtual Ethernet here.")),
     }
     collection = Collection(
         plural="ports",
         keys=_COMMON_KEYS
         | {"name", "network_id", "mac_address", "admin_state_up", "device_id", "device_owner", "fixed_ips",
-           "security_groups", "allowed_address_pairs", "extra_dhcp_opts", "binding:vnic_type"},
+           "security_groups", "allowed_address_pairs", "extra_dhcp_opts", "binding:vnic_type", "qos_policy_id"},
         tests={
             **tests_of_tags(),
             "fixed_ips": lambda item, values: all(_holds(item, v) for v in values),
@@ -115,6 +117,7 @@ class Ports(Kind):
             "mac_address": new_mac(),
             "device_id": given.get("device_id", ""),
             "device_owner": given.get("device_owner", ""),
+            "qos_policy_id": _policy(conn, caller, given),
         }
         conn.execute(insert(local_port).values(row))
         for position, (subnet, address) in enumerate(_wanted(conn, network, given.get("fixed_ips"))):
@@ -126,13 +129,14 @@ class Ports(Kind):
 
     def update(self, conn: Connection, caller: Caller, item: Json, given: Json, now: float) -> None:
         _check_device(given, caller)
-        names = ("name", "description", "device_id", "device_owner")
-        if given.keys() & {"name", "device_id", "device_owner"} and (user := _user(conn, item)):
+        _policy(conn, caller, given)
+        names = ("name", "description", "device_id", "device_owner", "qos_policy_id")
+        if given.keys() & {*names} - {"description"} and (user := _user(conn, item, caller)):
             raise ServicePortInUse(f"Port {item['id']} cannot be changed directly via the port API: {user}.")
         change(conn, local_port, item["id"], now, **{k: given[k] for k in names if k in given})
 
     def delete(self, conn: Connection, caller: Caller, item: Json, now: float) -> None:
-        if user := _user(conn, item):
+        if user := _user(conn, item, caller):
             raise ServicePortInUse(f"Port {item['id']} cannot be deleted directly via the port API: {user}.")
         remove_port(conn, item["id"], now)
 
@@ -152,7 +156,16 @@ def _port(row: Any) -> Json:  # noqa: ANN401 - a SQLAlchemy row
         "allowed_address_pairs": [],
         "extra_dhcp_opts": [],
         "binding:vnic_type": "normal",
+        "qos_policy_id": row.qos_policy_id,
     }
+
+
+def _policy(conn: Connection, caller: Caller, given: Json) -> str | None:
+    """The QoS policy that a body names, if there is one for the caller."""
+    policy_id: str | None = given.get("qos_policy_id")
+    if policy_id is not None and not QosPolicies().items(conn, caller, [QosPolicies.table.c.id == policy_id]):
+        raise InvalidInput(f"qos_policy_id: QoS Policy {policy_id} could not be found.")
+    return policy_id
 
 
 def _holds(item: Json, wanted: str) -> bool:
@@ -176,10 +189,13 @@ def _check_device(given: Json, caller: Caller) -> None:
         raise PolicyNotAuthorized(f"device_owner: '{owner}' is for the services themselves.")
 
 
-def _user(conn: Connection, item: Json) -> str | None:
+def _user(conn: Connection, item: Json, caller: Caller) -> str | None:
     """What the port is for, when a load balancer needs it."""
     lb_id = item["device_id"].removeprefix("lb-") if item["device_owner"] == VIP_OWNER else ""
-    vip = select(load_balancer.c.id).where(or_(load_balancer.c.vip_port_id == item["id"], load_balancer.c.id == lb_id))
+    c = load_balancer.c
+    vip = select(c.id).where(or_(c.vip_port_id == item["id"], c.id == lb_id))
+    if caller.is_admin:  # what a third party's provider has made for its VIP, it may take away
+        vip = vip.where(or_(c.vip_owned.is_(True), c.provider.is_(None), c.provider.in_(OWN_PROVIDERS)))
     if (user := conn.execute(vip.limit(1)).scalar_one_or_none()) is not None:
         return f"it is the VIP of load balancer {user}; delete that instead"
     if item["device_owner"] == AMPHORA_OWNER:

@@ -94,12 +94,14 @@ def _networks(conn: Connection, settings: Settings, now: float) -> None:
         "private": ("private_cidr", settings.local.private_cidr, {"shared": True}),
         "public": ("public_cidr", settings.local.public_cidr, {"router:external": True}),
     }
-    for name, (option, cidr, kind) in wanted.items():
+    for n, (name, (option, cidr, kind)) in enumerate(wanted.items()):
+        # Lists go by age in whole seconds: the first subnet, which some clients just take, is one for VIPs.
+        made = now + n
         given: Json = {"name": name, "project_id": owner, **kind}
-        network_id = Networks().create(conn, admin, given, now)
+        network_id = Networks().create(conn, admin, given, made)
         subnet = {"name": f"{name}-subnet", "project_id": owner, "network_id": network_id, "cidr": cidr}
         try:
-            Subnets().create(conn, admin, subnet, now)
+            Subnets().create(conn, admin, subnet, made)
         except ApiError as e:
             raise WrongSetting(f"[local] {option} = {cidr}: {e.sentence}") from e
 

@@ -31,7 +31,7 @@ class Service:
     admit: Callable[[falcon.Request], Caller]  # raises Unauthorized
     base_uri: str  # settings.api_settings.api_base_uri
     longest_body: int
-    page_limit: int
+    page_limit: int | None  # None: none
     shape: Shape
     open_paths: frozenset[str]  # answered without a token; without the trailing slash
 

@@ -41,6 +41,11 @@ def add_new(
     return True
 
 
+def forget(conn: Connection, lb_id: str) -> None:
+    """The load balancer has never been."""
+    conn.execute(delete(event).where(event.c.loadbalancer_id == lb_id))
+
+
 def purge_old(conn: Connection, before: float) -> int:
     """Remove some of the events older than ``before``, the oldest first; how many. 0: none are left."""
     old = list(

@@ -119,6 +119,7 @@ local_port = Table(
     Column("mac_address", String(17), nullable=False),
     Column("device_id", String(255), nullable=False, index=True),
     Column("device_owner", String(255), nullable=False),
+    Column("qos_policy_id", String(36)),  # what a load balancer follows that is brought to the port
     UniqueConstraint("network_id", "mac_address"),
 )
 
@@ -141,6 +142,43 @@ local_floating_ip = Table(
     Column("port_id", String(36)),
     Column("fixed_ip_address", String(64)),
     UniqueConstraint("port_id", "fixed_ip_address"),
+)
+
+
+local_security_group = Table(
+    "local_security_group", metadata, *_common(), Column("name", String(255), nullable=False, index=True)
+)
+
+# All rules let in. Ports of ICMP are type and code.
+local_security_rule = Table(
+    "local_security_rule",
+    metadata,
+    *_common(),
+    Column("security_group_id", String(36), nullable=False, index=True),
+    Column("ethertype", String(4), nullable=False),
+    Column("protocol", String(16)),
+    Column("port_range_min", Integer),
+    Column("port_range_max", Integer),
+    Column("remote_ip_prefix", String(64)),
+)
+
+local_qos_policy = Table(
+    "local_qos_policy",
+    metadata,
+    *_common(),
+    Column("name", String(255), nullable=False, index=True),
+    Column("shared", Boolean, nullable=False),
+)
+
+local_qos_rule = Table(
+    "local_qos_rule",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("policy_id", String(36), nullable=False),
+    Column("direction", String(8), nullable=False),
+    Column("max_kbps", Integer, nullable=False),
+    Column("max_burst_kbps", Integer, nullable=False),
+    UniqueConstraint("policy_id", "direction"),
 )
 
 

@@ -312,7 +312,10 @@ def port_user(conn: Connection, port_id: str) -> str | None:
 
 
 _s = tables.listener_statistics.c
-_SERVING = exists().where(tables.amphora.c.id == _s.amphora_id, tables.amphora.c.status == AmphoraStatus.ALLOCATED)
+_SERVING = or_(
+    exists().where(tables.amphora.c.id == _s.amphora_id, tables.amphora.c.status == AmphoraStatus.ALLOCATED),
+    _s.amphora_id == _s.listener_id,  # what a third party's provider says of its own listener
+)
 _SUMS = (
     *(func.coalesce(func.sum(_s[f"base_{name}"] + _s[f"last_{name}"]), 0).label(name) for name in _COUNTERS),
     func.coalesce(func.sum(case((_SERVING, _s.active_connections), else_=0)), 0).label("active_connections"),

@@ -23,7 +23,7 @@ def to_row(value: Any) -> dict[str, Any]:  # noqa: ANN401 - any dataclass of the
 def _plain(value: Any) -> Any:  # noqa: ANN401
     if dataclasses.is_dataclass(value):
         return dataclasses.asdict(typing.cast(Any, value))
-    return list(value) if isinstance(value, tuple) else value
+    return [_plain(v) for v in value] if isinstance(value, tuple) else value
 
 
 def from_row(cls: type[R], row: Mapping[str, Any] | RowMapping) -> R:
@@ -45,7 +45,8 @@ def _converter(hint: Any) -> Callable[[Any], Any]:  # noqa: ANN401
     if dataclasses.is_dataclass(kind):
         return lambda v: None if v is None else from_row(typing.cast(Any, kind), v)
     if typing.get_origin(kind) is tuple:
-        return lambda v: None if v is None else tuple(v)
+        inner = _converter(typing.get_args(kind)[0])
+        return lambda v: None if v is None else tuple(inner(i) for i in v)
     return lambda v: v
 
 

@@ -176,7 +176,8 @@ COUNTERS = ("bytes_in", "bytes_out", "total_connections", "request_errors")
 
 GONE = ""  # the amphora whose row holds what amphorae that are gone have counted
 
-# Counters of one listener on one amphora: their sum is base (finished epochs) plus last (the running one).
+# Counters of one listener on one amphora: their sum is base (finished epochs) plus last (the running one). What a
+# third party's provider says of its listener stands under the listener's own id in place of an amphora's.
 listener_statistics = Table(
     "listener_statistics",
     metadata,

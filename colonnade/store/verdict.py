@@ -75,6 +75,11 @@ def gone(conn: Connection, lease: work.Lease, tree: Tree) -> None:
     Raises work.Lost.
     """
     work.forget(conn, lease)
+    erase(conn, tree)
+
+
+def erase(conn: Connection, tree: Tree) -> None:
+    """Remove all rows of the load balancer but those of its amphorae and its events."""
     lb_id = tree.load_balancer.id
     ids = [lb_id, *(c.id for cls in _CHILDREN for c in _children(tree, cls))]
     _delete_tags(conn, ids)
@@ -84,20 +89,31 @@ def gone(conn: Connection, lease: work.Lease, tree: Tree) -> None:
     conn.execute(delete(load_balancer).where(load_balancer.c.id == lb_id))
 
 
+def remove(conn: Connection, tree: Tree, id: str) -> None:
+    """Remove the rows of one object below the load balancer, and of what lives only in it."""
+    _let_go(conn, tree, _with_all_below(tree, {id}))
+
+
+def drop(conn: Connection, values: Sequence[Resource]) -> None:
+    """Remove the rows of these objects, and no others."""
+    for cls in _CHILDREN:
+        for some in _batches([v.id for v in values if type(v) is cls]):
+            conn.execute(delete(OF[cls]).where(OF[cls].c.id.in_(some)))
+    _delete_tags(conn, [v.id for v in values])
+
+
 def _doomed(tree: Tree) -> frozenset[str]:
     """Ids of what this settling removes: what was deleted, and what lives only in what was."""
-    pools = {p.id for p in tree.pools if p.provisioning_status == _Status.PENDING_DELETE}
-    members = (m.id for m in tree.members if m.pool_id in pools)
-    monitors = (m.id for m in tree.health_monitors if m.pool_id in pools)
-    listeners = {x.id for x in tree.listeners if x.provisioning_status == _Status.PENDING_DELETE}
-    policies = {
-        p.id for p in tree.l7policies
-        if p.listener_id in listeners or p.provisioning_status == _Status.PENDING_DELETE
-    }  # fmt: skip
-    rules = (r.id for r in tree.l7rules if r.l7policy_id in policies)
     children = (c for cls in _CHILDREN for c in _children(tree, cls))
-    deleted = (c.id for c in children if c.provisioning_status == _Status.PENDING_DELETE)
-    return frozenset((*members, *monitors, *policies, *rules, *deleted))
+    return _with_all_below(tree, {c.id for c in children if c.provisioning_status == _Status.PENDING_DELETE})
+
+
+def _with_all_below(tree: Tree, ids: set[str]) -> frozenset[str]:
+    members = (m.id for m in tree.members if m.pool_id in ids)
+    monitors = (m.id for m in tree.health_monitors if m.pool_id in ids)
+    policies = {p.id for p in tree.l7policies if p.listener_id in ids or p.id in ids}
+    rules = (r.id for r in tree.l7rules if r.l7policy_id in policies)
+    return frozenset((*ids, *members, *monitors, *policies, *rules))
 
 
 def _activate(conn: Connection, cls: type[Resource], kept: Sequence[Resource], now: float) -> None:

@@ -6,13 +6,15 @@ Times are seconds since the epoch.
 
 from dataclasses import dataclass
 
-from sqlalchemy import BindParameter, Connection, bindparam, delete, insert, or_, select, update
+from sqlalchemy import BindParameter, Connection, bindparam, delete, exists, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from colonnade.store.tables import work
+from colonnade.model import OWN_PROVIDERS
+from colonnade.store.tables import load_balancer, work
 
 _FIRST_PAUSE_S = 0.2
 _BROKEN_PAUSE_S = 1.0  # what waits for a person is looked at less eagerly
+_FOREIGN = exists().where(load_balancer.c.id == work.c.subject, load_balancer.c.provider.not_in(OWN_PROVIDERS))
 
 
 class Lost(Exception):
@@ -87,15 +89,17 @@ def touch(conn: Connection, subject: str, now: float, *, delete: bool = False) -
 
 
 def nudge(conn: Connection, subject: str, now: float) -> bool:
-    """Ask for another look at a subject that has nothing to do; whether it had nothing to do."""
-    quiet = (work.c.subject == subject, work.c.due_at.is_(None))
+    """Ask for another look at a subject that has nothing to do; whether it had nothing to do. Not at what a third
+    party's provider serves: the loop has no eye for it."""
+    quiet = (work.c.subject == subject, work.c.due_at.is_(None), ~_FOREIGN)
     return conn.execute(update(work).where(*quiet).values(due_at=now)).rowcount > 0
 
 
 def disturb(conn: Connection, subject: str, now: float) -> None:
-    """Have the world looked at once more after now, also by a turn that is under way. No subject is made."""
+    """Have the world looked at once more after now, also by a turn that is under way. No subject is made. Nothing
+    happens to what a third party's provider serves."""
     again = {"generation": work.c.generation + 1, "due_at": now}
-    conn.execute(update(work).where(work.c.subject == subject).values(again))
+    conn.execute(update(work).where(work.c.subject == subject, ~_FOREIGN).values(again))
 
 
 def generation(conn: Connection, subject: str) -> int:

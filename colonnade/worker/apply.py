@@ -11,7 +11,9 @@ from colonnade.clock import Clock
 from colonnade.core.steps import Await, Boot, Plug, Push, ReleaseVip, Remove, Step, TakeVip, Unplug
 from colonnade.drivers import AmphoraLink, Compute, Network, SecretStore
 from colonnade.errors import ApiError, Broken, Later
+from colonnade.model import Subnet
 from colonnade.store import amphorae, work
+from colonnade.store.rows import to_row
 from colonnade.store.store import Store
 from colonnade.store.tables import load_balancer
 from colonnade.types import AmphoraStatus
@@ -81,16 +83,32 @@ def _take_vip(sight: Sight, hands: Hands) -> str:
             f"The VIP's port {balancer.vip_port_id} does not exist any more.",
             "It was not made by the load balancer: delete the load balancer and create it anew on another port.",
         )
-    subnet = hands.network.subnet(balancer.vip_subnet_id or "")
-    if subnet is None:
-        raise Broken(f"The VIP's subnet {balancer.vip_subnet_id} does not exist.", "Delete the load balancer.")
-    vip = hands.network.ensure_vip(balancer.id, balancer.project_id, subnet, balancer.vip_address)
+    subnet = _vip_subnet(hands, balancer.vip_subnet_id or "")
+    more = [(_vip_subnet(hands, v.subnet_id), v.ip_address) for v in balancer.additional_vips]
+    vip = hands.network.ensure_vip(balancer.id, balancer.project_id, subnet, balancer.vip_address, more)
     address = address_on(vip, subnet.id)
-    found = {"vip_port_id": vip.id, "vip_network_id": vip.network_id, "vip_address": address}
+    found = replace(
+        balancer, vip_port_id=vip.id, vip_network_id=vip.network_id, vip_address=address,
+        additional_vips=tuple(
+            replace(v, port_id=vip.id, ip_address=address_on(vip, v.subnet_id)) for v in balancer.additional_vips
+        ),
+    )  # fmt: skip
+    row = {k: v for k, v in to_row(found).items() if k in _OF_PORT}
     with hands.write() as conn:
-        conn.execute(update(load_balancer).where(load_balancer.c.id == balancer.id).values(found))
-    sight.took_vip(vip, address)
+        conn.execute(update(load_balancer).where(load_balancer.c.id == balancer.id).values(row))
+    sight.took_vip(vip, found)
     return f"took the VIP {address}"
+
+
+# What follows from the port. Users change other columns of the row meanwhile.
+_OF_PORT = frozenset({"vip_port_id", "vip_network_id", "vip_address", "additional_vips"})
+
+
+def _vip_subnet(hands: Hands, subnet_id: str) -> Subnet:
+    subnet = hands.network.subnet(subnet_id)
+    if subnet is None:
+        raise Broken(f"The VIP's subnet {subnet_id} does not exist.", "Delete the load balancer.")
+    return subnet
 
 
 def _release_vip(sight: Sight, hands: Hands) -> str:
@@ -112,7 +130,10 @@ def _boot(step: Boot, sight: Sight, hands: Hands) -> str:
     hands.hold()
     agent_url = hands.compute.ensure(seen.row.id, seen.row.heartbeat_key)
     starting = AmphoraStatus.BOOTING if seen.row.status == AmphoraStatus.PENDING_CREATE else seen.row.status
-    seen.row = replace(seen.row, agent_url=agent_url, compute_id=seen.row.id, status=starting, digest=None)
+    seen.row = replace(
+        seen.row, agent_url=agent_url, compute_id=seen.row.id, image_id=hands.compute.image_id, status=starting,
+        digest=None,
+    )  # fmt: skip
     seen.there, seen.silent, seen.failing = True, None, None
     return f"{'booted' if step.amphora is None else 'made again'} amphora {seen.row.id}"
 

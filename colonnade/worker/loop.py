@@ -21,9 +21,8 @@ from colonnade.drivers import AmphoraLink, Compute, Doorbell, Network, SecretSto
 from colonnade.errors import Broken, Later
 from colonnade.model import Amphora, NetworkPort, Tree
 from colonnade.settings import Settings
-from colonnade.store import work
+from colonnade.store import owner, work
 from colonnade.store.store import Store
-from colonnade.worker import owner
 from colonnade.worker.apply import Hands
 from colonnade.worker.inbox import Inbox
 from colonnade.worker.observe import Render

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from colonnade import wire
-from colonnade.core import certificates, haproxy, tls
+from colonnade.core import certificates, haproxy, tls, traffic
 from colonnade.core.certificates import Found, Gathered
 from colonnade.core.plan import Desired, Observed, Place
 from colonnade.core.steps import Seat
@@ -37,9 +37,10 @@ class Seen:
         found = answer or {}
         self.row = dataclasses.replace(self.row, digest=found.get("digest"))
         self.secrets = tuple(found.get("secrets") or ())
-        failing = found.get("error") or found.get("haproxy") == "failing"
-        why = found.get("error") or "it ends as soon as it is started"
-        self.failing = f"HAProxy does not run in amphora {self.row.id}: {why}" if failing else None
+        ending = found.get("haproxy") == "failing"
+        why = found.get("error") or ("it ends as soon as it is started" if ending else None)
+        what = "HAProxy does not run in amphora" if ending else "Its agent cannot have as wanted amphora"
+        self.failing = f"{what} {self.row.id}: {why}" if why else None
 
     def truthful(self, vip: NetworkPort | None, balancer: LoadBalancer) -> Amphora:
         """Its row with the addresses it has, and ALLOCATED once it runs a bundle."""
@@ -77,6 +78,7 @@ class Sight:
     vip: NetworkPort | None
     subnets: dict[str, list[Subnet]] = field(default_factory=dict)
     amphorae: dict[str, Seen] = field(default_factory=dict)
+    traffic: wire.Traffic = field(default_factory=wire.Traffic)  # what may reach the VIPs, and how fast
     found: Mapping[str, Found] = field(default_factory=dict)  # what references into the key manager lead to
     problems: dict[str, str] = field(default_factory=dict)  # listener or pool -> what is wrong with its certificates
     waiting: tuple[str, ...] = ()  # why something is left out that may come yet
@@ -85,11 +87,8 @@ class Sight:
     def balancer(self) -> LoadBalancer:
         return self.tree.load_balancer
 
-    def took_vip(self, vip: NetworkPort, address: str | None) -> None:
-        """The VIP's port is this one now."""
-        found = dataclasses.replace(
-            self.balancer, vip_port_id=vip.id, vip_network_id=vip.network_id, vip_address=address
-        )  # fmt: skip
+    def took_vip(self, vip: NetworkPort, found: LoadBalancer) -> None:
+        """The VIP's port is this one now, and the load balancer knows."""
         self.vip = vip
         self.tree = dataclasses.replace(self.tree, load_balancer=found)
         self.live = dataclasses.replace(self.live, load_balancer=found)
@@ -114,7 +113,12 @@ class Sight:
     def _rendered(
         self, render: Render, seen: Seen, ports: Sequence[NetworkPort], vip: NetworkPort
     ) -> wire.Bundle:  # fmt: skip
-        """The bundle, with the certificates that it needs."""
+        """The bundle, with the certificates that it needs and what may reach its VIPs."""
+        return dataclasses.replace(self._with_certificates(render, seen, ports, vip), traffic=self.traffic)
+
+    def _with_certificates(
+        self, render: Render, seen: Seen, ports: Sequence[NetworkPort], vip: NetworkPort
+    ) -> wire.Bundle:  # fmt: skip
         if not self.found:
             return render(self.live, seen.row, ports, vip)
         gathered: Gathered = certificates.gather(self.live, self.found, seen.secrets)
@@ -139,6 +143,7 @@ def look(tree: Tree, network: Network, link: AmphoraLink, secrets: SecretStore |
     sight = Sight(tree=tree, live=live(tree), vip=network.port(vip_port) if vip_port else None)
     if not tree.delete_wanted:
         sight.subnets = _subnets(sight.live, network)
+        sight.traffic = _traffic(sight.balancer, network)
         sight.found = {use.ref: fetch(use.ref, tree, secrets) for use in tls.uses(sight.live)}
     for row in tree.amphorae:
         seen = sight.amphorae[row.id] = Seen(stored=row, row=row)
@@ -211,9 +216,10 @@ def _seats(balancer: LoadBalancer) -> tuple[Seat, ...]:
 
 
 def _subnets(tree: Tree, network: Network) -> dict[str, list[Subnet]]:
-    """The VIP's subnet and those of members, by network, the VIP's first."""
+    """The VIPs' subnets and those of members, by network, the VIPs' first."""
     balancer = tree.load_balancer
-    wanted = {balancer.vip_subnet_id: f"Load balancer {balancer.id}"}
+    vips = (balancer.vip_subnet_id, *(v.subnet_id for v in balancer.additional_vips))
+    wanted = dict.fromkeys(vips, f"Load balancer {balancer.id}")
     for member in tree.members:
         wanted.setdefault(member.subnet_id, f"Member {member.id}")
     found: dict[str, list[Subnet]] = {}
@@ -225,6 +231,12 @@ def _subnets(tree: Tree, network: Network) -> dict[str, list[Subnet]]:
             raise Broken(f"{who} is on subnet {subnet_id}, which does not exist any more.", f"Delete {_lower(who)}.")
         found.setdefault(subnet.network_id, []).append(subnet)
     return found
+
+
+def _traffic(balancer: LoadBalancer, network: Network) -> wire.Traffic:
+    groups = network.security_groups(balancer.vip_sg_ids) if balancer.vip_sg_ids else []
+    policy = network.qos_policy(balancer.vip_qos_policy_id) if balancer.vip_qos_policy_id else None
+    return traffic.traffic(balancer, groups, policy)
 
 
 def _lower(who: str) -> str:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from colonnade.core import certificates, tls
 from colonnade.core.plan import plan
-from colonnade.core.steps import Step
+from colonnade.core.steps import Step, about
 from colonnade.errors import Broken, Later
 from colonnade.model import Tree
 from colonnade.store import amphorae, events, rows, verdict, work
@@ -91,15 +91,15 @@ class Turn:
         failures: dict[str, Later | Broken] = {}
         for _ in range(_PLANS):
             left = plan(sight.desired(self.render), sight.observed())
-            steps = [s for s in left if s.about not in failures]
+            steps = [s for s in left if about(s) not in failures]
             for step in steps:
                 if self.stopping():
                     raise Stopped
-                if step.about not in failures:
+                if about(step) not in failures:
                     self._apply(step, sight, failures)
             if not steps:
                 if left:
-                    raise _worst(failures[s.about] for s in left)
+                    raise _worst(failures[about(s)] for s in left)
                 return
         raise Later("What was done does not last: something else changes this load balancer's parts.")
 
@@ -109,7 +109,7 @@ class Turn:
             self.did.append(apply(step, sight, self.hands))
             self.count(kind, "done")
         except (Later, Broken) as e:
-            failures[step.about] = e
+            failures[about(step)] = e
             self.count(kind, "later" if isinstance(e, Later) else "broken")
 
     def _ended(self, sight: Sight) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from datagrams import Servers
 from rig import Rig, running
 
 
@@ -26,7 +27,15 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         yield rig
 
 
+@pytest.fixture(scope="module")
+def servers(host: Rig) -> Servers:
+    """UDP members beside the web servers."""
+    return Servers(host)
+
+
 @pytest.fixture
 def rig(host: Rig) -> Iterator[Rig]:
     yield host
+    if host.agent is None:  # a test failed after it had stopped it: the next ones are not to fail for that
+        host.start()
     host.forget()

@@ -1,8 +1,11 @@
-"""A tiny web server, run inside a namespace: answers its name, /health by whether a file exists, /headers what it got.
+"""A tiny web server, run inside a namespace: answers its name, /health by whether a file exists, /headers what it got,
+a websocket with what it is sent.
 
 Arguments: port, name, that file; for TLS a certificate with its key, and whom clients' certificates must come from.
 """
 
+import base64
+import hashlib
 import http.server
 import json
 import pathlib
@@ -14,6 +17,9 @@ class _Answer(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
+        if self.headers.get("Upgrade") == "websocket":
+            self._echo()
+            return
         name, sick = sys.argv[2], pathlib.Path(sys.argv[3])
         status = 500 if self.path == "/health" and sick.exists() else 200
         body = (self.client_address[0] if self.path == "/client" else name).encode()
@@ -24,6 +30,19 @@ class _Answer(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def _echo(self) -> None:
+        """A websocket's handshake; after it, whatever comes goes back."""
+        key = self.headers["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+        self.send_response(101)
+        self.send_header("Upgrade", "websocket")
+        self.send_header("Connection", "Upgrade")
+        digest = hashlib.sha1(key.encode(), usedforsecurity=False).digest()
+        self.send_header("Sec-WebSocket-Accept", base64.b64encode(digest).decode())
+        self.end_headers()
+        self.close_connection = True
+        while data := self.connection.recv(4096):
+            self.connection.sendall(data)
 
     def log_message(self, *_: object) -> None:
         pass

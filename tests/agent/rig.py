@@ -137,10 +137,11 @@ class Rig:
             member.wait(5)
 
     def member(
-        self, name: str, network: str, *addresses: str, port: int = 80, secure: tuple[Path, ...] = ()
+        self, name: str, network: str, *addresses: str, port: int = 80, secure: tuple[Path, ...] = (),
+        program: str = "member.py",
     ) -> Path:  # fmt: skip
         """A web server of this name with these addresses; with TLS by the files ``secure``: a certificate, and
-        perhaps an authority for clients. Answers the file that makes it sick."""
+        perhaps an authority for clients. Answers the file that makes it sick. ``program`` is beside this file."""
         namespace = f"{self.here.prefix}{name}"
         sick = self.state / f"sick-{name}"
         namespaces.create(namespace)
@@ -148,7 +149,7 @@ class Rig:
             a.split("/")[0].rpartition("." if "." in a else ":")[0] + (".1" if "." in a else ":1") for a in addresses
         ]
         attach(self.here, network, namespace, addresses=addresses, gateways=gateways)
-        script = Path(__file__).with_name("member.py")
+        script = Path(__file__).with_name(program)
         words = [
             "nsenter",
             f"--net={namespaces.path(namespace)}",
@@ -241,7 +242,8 @@ class Rig:
     def ask(self, amphora_id: str, command: str) -> str:
         """What the newest HAProxy of an amphora answers on its own socket."""
         number = json.loads((self.here.amphorae / amphora_id / "place.json").read_text())["number"]
-        sockets = (self.here.run / str(number) / "own").glob("s*")
+        # A starting HAProxy binds s<number>.<pid>.tmp and then renames it.
+        sockets = [p for p in (self.here.run / str(number) / "own").glob("s*") if p.name[1:].isdigit()]
         with socket.socket(socket.AF_UNIX) as s:
             s.settimeout(5)
             s.connect(str(max(sockets, key=lambda p: int(p.name[1:]))))

@@ -24,6 +24,17 @@ TOKENS = {
     "reader": Caller(user_id="u-reader", project_id="alice-project", roles=frozenset({"reader"})),
     "nobody": Caller(user_id="u-nobody", project_id=None, roles=frozenset({"member"})),
     "stranger": Caller(user_id="u-stranger", project_id="alice-project", roles=frozenset()),
+    "foreign-reader": Caller(user_id="u-looker", project_id="bob-project", roles=frozenset({"reader"})),
+    "service": Caller(user_id="u-service", project_id="service-project", roles=frozenset({"service"})),
+    "legacy": Caller(user_id="u-legacy", project_id="alice-project", roles=frozenset({"load-balancer_member"})),
+    "old-admin": Caller(user_id="u-old", project_id="admin-project", roles=frozenset({"load-balancer_admin"})),
+    "system-admin": Caller(
+        user_id="u-system", project_id=None, roles=frozenset({"admin", "member", "reader"}), system_scope="all"
+    ),
+    "system-reader": Caller(user_id="u-watch", project_id=None, roles=frozenset({"reader"}), system_scope="all"),
+    "domain-admin": Caller(
+        user_id="u-domain", project_id=None, roles=frozenset({"admin", "member", "reader"}), domain_id="d"
+    ),
 }
 
 

@@ -214,7 +214,8 @@ def test_openapi_is_served_without_a_token(service: Service) -> None:
     document = service.send("GET", "/openapi.json", by=None).json
     assert document == json.loads(service.send("GET", "/load-balancer/openapi.json", by=None).text)
     assert document["openapi"].startswith("3.1")
-    assert "PROMETHEUS" not in document["components"]["schemas"]["ListenerProtocol"]["enum"]
-    assert "vip_sg_ids" not in document["components"]["schemas"]["LoadBalancerCreate"]["properties"]
-    port = document["components"]["schemas"]["MemberCreate"]["properties"]["protocol_port"]
-    assert (port["minimum"], port["maximum"]) == (1, 65535)
+    assert {"UDP", "SCTP", "PROMETHEUS"} <= set(document["components"]["schemas"]["ListenerProtocol"]["enum"])
+    properties = document["components"]["schemas"]["LoadBalancerCreate"]["properties"]
+    assert {"vip_sg_ids", "vip_qos_policy_id", "additional_vips"} <= properties.keys()
+    port = document["components"]["schemas"]["MemberCreate"]["properties"]["protocol_port"]["anyOf"][0]
+    assert port == {"type": "integer", "minimum": 1, "maximum": 65535}

@@ -135,6 +135,7 @@ def test_filters_by_parents(service: Service) -> None:
     members = f"pools/{pool['id']}/members"
     assert _names(service, "?address=10.2.0.1&protocol_port=8080", members) == ["one"]
     assert _names(service, f"?id={member['id']}&project_id=alice-project", members) == ["one"]
+    assert _names(service, f"?pool_id={pool['id']}", members) == ["one"]
     assert _names(service, "?project_id=bob-project", members) == []
     assert service.get(f"{members}?limit=1")["members_links"][0]["rel"] == "next"
 

@@ -8,7 +8,7 @@ import pytest
 from lb_service import Service, nobody_has
 
 from colonnade.api import rules
-from colonnade.errors import Invalid, Unsupported
+from colonnade.errors import Invalid
 from colonnade.model import HealthMonitor, SessionPersistence
 from colonnade.types import ListenerProtocol as L
 from colonnade.types import MonitorType as M
@@ -67,6 +67,13 @@ def test_pools_take_monitors_of_fitting_types(pool: P, monitor: M) -> None:
         ({"type": "SOURCE_IP", "persistence_timeout": 5}, P.HTTP, False),
         ({"type": "SOURCE_IP", "persistence_granularity": "255.255.0.0"}, P.HTTP, False),
         ({"type": "SOURCE_IP", "persistence_timeout": 5}, P.UDP, True),
+        ({"type": "SOURCE_IP", "persistence_timeout": 0}, P.UDP, False),
+        ({"type": "SOURCE_IP", "persistence_timeout": 5}, P.TCP, False),
+        ({"type": "SOURCE_IP", "persistence_granularity": "255.255.255.0"}, P.SCTP, True),
+        ({"type": "SOURCE_IP", "persistence_granularity": "ffff:ffff::"}, P.UDP, True),
+        ({"type": "SOURCE_IP", "persistence_granularity": "255.0.255.0"}, P.UDP, False),
+        ({"type": "SOURCE_IP", "persistence_granularity": "::ffff"}, P.UDP, False),
+        ({"type": "APP_COOKIE", "cookie_name": "c"}, P.SCTP, False),
     ],
 )
 def test_session_persistence(fields: dict[str, Any], protocol: P, fine: bool) -> None:
@@ -105,7 +112,8 @@ def test_http_fields_are_for_http_monitors(field: str, kind: M) -> None:
         ({"X-SSL-Client-CN": "true"}, L.HTTP, Invalid),
         ({"X-SSL-Client-CN": "true", "X-Forwarded-For": "true"}, L.TERMINATED_HTTPS, None),
         ({"X-SSL-Client-Cn": "true"}, L.TERMINATED_HTTPS, Invalid),
-        ({"X-Real-IP": "true"}, L.HTTP, Unsupported),
+        ({"X-Real-IP": "true", "X-Client-IP": "true", "X-Forwarded-IP": "false"}, L.HTTP, None),
+        ({"X-Real-IP": "true"}, L.TCP, Invalid),
     ],
 )
 def test_inserted_headers(headers: dict[str, str], protocol: L, error: type[Exception] | None) -> None:
@@ -178,11 +186,18 @@ WRONG_LISTENERS: list[tuple[Any, int]] = [
     ({"allowed_cidrs": ["fd00::/8"]}, 400), ({"unheard": 1}, 400), ({"provisioning_status": "ACTIVE"}, 400),
     ({"default_pool_id": nobody_has()}, 404), ({"default_pool_id": "x"}, 400), ({"loadbalancer_id": nobody_has()}, 404),
     ({"loadbalancer_id": "x"}, 400), ({"loadbalancer_id": None}, 400), ({"protocol_port": 80}, 409),
-    ({"protocol": "TCP", "protocol_port": 80}, 409), ({"protocol": "UDP"}, 501), ({"protocol": "SCTP"}, 501),
-    ({"protocol": "TERMINATED_HTTPS"}, 400), ({"protocol": "PROMETHEUS"}, 501), ({"tls_ciphers": "x"}, 400),
+    ({"protocol": "TCP", "protocol_port": 80}, 409), ({"protocol": "UDP", "protocol_port": 80}, 201),
+    ({"protocol": "SCTP"}, 201), ({"protocol": "UDP", "insert_headers": {"X-Forwarded-For": "true"}}, 400),
+    ({"protocol": "UDP", "default_tls_container_ref": "x"}, 400),
+    ({"protocol": "SCTP", "tls_versions": ["TLSv1.2"]}, 400),
+    ({"protocol": "TERMINATED_HTTPS"}, 400), ({"protocol": "PROMETHEUS"}, 201),
+    ({"protocol": "PROMETHEUS", "default_pool_id": "POOL"}, 400),
+    ({"protocol": "PROMETHEUS", "insert_headers": {"X-Real-IP": "true"}}, 400),
+    ({"protocol": "PROMETHEUS", "hsts_max_age": 1}, 400), ({"protocol": "PROMETHEUS", "connection_limit": 9}, 201),
+    ({"tls_ciphers": "x"}, 400),
     ({"default_tls_container_ref": "x"}, 400), ({"sni_container_refs": ["x"]}, 400), ({"hsts_max_age": 1}, 400),
     ({"client_authentication": "MANDATORY"}, 400), ({"alpn_protocols": ["h2"]}, 400), ({"l7policies": [{}]}, 501),
-    ({"insert_headers": {"X-Real-IP": "true"}}, 501), ({"default_pool": {}}, 400), ({"protocol": "HTTPS"}, 201),
+    ({"insert_headers": {"X-Real-IP": "maybe"}}, 400), ({"default_pool": {}}, 400), ({"protocol": "HTTPS"}, 201),
     ({"hsts_preload": False, "tls_versions": None, "sni_container_refs": []}, 201), ({"protocol_port": "8082"}, 201),
     ({"admin_state_up": "yes", "project_id": "ignored", "name": None}, 201),
 ]  # fmt: skip
@@ -197,7 +212,8 @@ WRONG_POOLS: list[tuple[Any, int]] = [
     ({"session_persistence": {"type": "SOURCE_IP", "other": 3}}, 400),
     ({"members": []}, 400),
     ({"healthmonitor": {}}, 400),
-    ({"protocol": "UDP"}, 501), ({"protocol": "SCTP"}, 501), ({"lb_algorithm": "SOURCE_IP_PORT"}, 201),
+    ({"protocol": "UDP"}, 201), ({"protocol": "SCTP"}, 201), ({"lb_algorithm": "SOURCE_IP_PORT"}, 201),
+    ({"protocol": "UDP", "tls_enabled": True}, 400),
     ({"tls_enabled": True}, 201), ({"ca_tls_container_ref": "x"}, 400), ({"tls_enabled": False}, 201),
     ({"session_persistence": {"type": "APP_COOKIE", "cookie_name": "JSESSIONID"}}, 201),
 ]  # fmt: skip
@@ -211,7 +227,7 @@ WRONG_MEMBERS: list[tuple[Any, int]] = [
     ({"subnet_id": "x"}, 400),
     ({"backup": 5}, 400),
     ({"address": "10.2.0.1", "protocol_port": 8080}, 409),
-    ({"request_sriov": True}, 501),
+    ({"request_sriov": True}, 400),
     ({"vnic_type": "direct"}, 400),
     ({"request_sriov": False, "weight": 0, "backup": "true"}, 201), ({"address": "FD00::0:1"}, 201),
 ]  # fmt: skip
@@ -224,6 +240,7 @@ WRONG_MONITORS: list[tuple[Any, int]] = [
     ({"timeout": -1}, 400),
     ({"max_retries": 0}, 400), ({"max_retries": 11}, 400), ({"max_retries_down": 11}, 400), ({"url_path": "/x"}, 400),
     ({"type": "HTTP", "url_path": "x"}, 400), ({"type": "HTTP", "url_path": "/a b"}, 400),
+    ({"type": "HTTP", "expected_codes": "200,\n204"}, 400), ({"type": "HTTP", "expected_codes": "\uff12" * 3}, 400),
     ({"type": "HTTP", "expected_codes": "20"}, 400), ({"type": "HTTP", "http_method": "BREW"}, 400),
     ({"type": "HTTP", "http_version": 2.0}, 400), ({"type": "HTTP", "domain_name": "a.b"}, 400),
     ({"type": "HTTP", "http_version": 1.0, "domain_name": "a.b"}, 400), ({"type": "UDP-CONNECT"}, 400),
@@ -317,8 +334,8 @@ CHANGES: list[tuple[str, Any, int]] = [
     ("healthmonitors", {"max_retries": None}, 400), ("healthmonitors", {"type": "TCP"}, 400),
     ("healthmonitors", {"domain_name": "a.b"}, 400), ("healthmonitors", {"pool_id": nobody_has()}, 400),
     ("loadbalancers", {"vip_address": "10.1.0.9"}, 400), ("loadbalancers", {"provider": "x"}, 400),
-    ("loadbalancers", {"vip_sg_ids": [nobody_has()]}, 501), ("loadbalancers", {"vip_sg_ids": None}, 200),
-    ("loadbalancers", {"vip_qos_policy_id": nobody_has()}, 501), ("loadbalancers", {"flavor_id": None}, 400),
+    ("loadbalancers", {"vip_sg_ids": [nobody_has()]}, 400), ("loadbalancers", {"vip_sg_ids": None}, 200),
+    ("loadbalancers", {"vip_qos_policy_id": nobody_has()}, 400), ("loadbalancers", {"flavor_id": None}, 400),
     ("loadbalancers", {"tags": None}, 200), ("loadbalancers", {}, 200),
 ]  # fmt: skip
 
@@ -343,7 +360,7 @@ VIPS: list[tuple[Any, int]] = [
     ({"vip_subnet_id": "SUBNET", "provider": "other"}, 400), ({"vip_subnet_id": "SUBNET", "provider": "octavia"}, 201),
     ({"vip_subnet_id": "SUBNET", "flavor_id": nobody_has()}, 400),
     ({"vip_subnet_id": "SUBNET", "availability_zone": "x"}, 400),
-    ({"vip_subnet_id": "SUBNET", "additional_vips": [{}]}, 501),
+    ({"vip_subnet_id": "SUBNET", "additional_vips": [{}]}, 400),
     ({"vip_subnet_id": "SUBNET", "vip_vnic_type": "normal"}, 400),
     ({"vip_subnet_id": "SUBNET", "project_id": "bob-project"}, 403),
     ({"vip_subnet_id": "SUBNET", "project_id": "x" * 37}, 400),
@@ -381,3 +398,23 @@ def test_a_failed_creation_leaves_no_port(service: Service) -> None:
     service.post("loadbalancers", {"loadbalancer": body}, expect=409)
     assert len(service.cloud.ports) == ports
     assert service.get("loadbalancers")["loadbalancers"] == []
+
+
+@pytest.mark.parametrize("pool", ["PROXY", "PROXYV2", "HTTP"])
+@pytest.mark.parametrize("keep", [{"type": "HTTP_COOKIE"}, {"type": "APP_COOKIE", "cookie_name": "c"}], ids=str)
+def test_a_listener_that_reads_no_cookies_refuses_pools_that_need_them(
+    service: Service, pool: str, keep: dict[str, str]
+) -> None:
+    """Wherever the two meet; where cookies are read, and with the client's address, all is well."""
+    lb = service.load_balancer()
+    base = {"protocol": pool, "lb_algorithm": "ROUND_ROBIN", "loadbalancer_id": lb["id"]}
+    tcp = service.listener(lb, protocol="TCP", protocol_port=1)
+    wanted = {**base, "session_persistence": keep, "listener_id": tcp["id"]}
+    assert "cannot read cookies" in service.post("pools", {"pool": wanted}, expect=400)["faultstring"]
+    made = service.post("pools", {"pool": {**base, "session_persistence": keep}})["pool"]
+    for listener, expect in (("TCP", 400), ("HTTP", 201)):
+        body = {"protocol": listener, "protocol_port": 2, "loadbalancer_id": lb["id"], "default_pool_id": made["id"]}
+        service.post("listeners", {"listener": body}, expect=expect)
+    service.put(f"listeners/{tcp['id']}", {"listener": {"default_pool_id": made["id"]}}, expect=400)
+    other = service.post("pools", {"pool": {**wanted, "session_persistence": {"type": "SOURCE_IP"}}})["pool"]
+    service.put(f"pools/{other['id']}", {"pool": {"session_persistence": keep}}, expect=400)

@@ -1,5 +1,5 @@
-"""Requests made by chance from the served OpenAPI document: nothing the API answers is a server error, and what it
-answers is what the document says. Bounded to about a minute."""
+"""Requests made by chance from the served OpenAPI document: nothing the API answers is a server error, it is what the
+document says, and a request that breaks the document is refused. Bounded to about a minute."""
 
 import os
 from pathlib import Path
@@ -14,6 +14,7 @@ from lb_service import Service
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
+    negative_data_rejection,
     response_schema_conformance,
     status_code_conformance,
     unsupported_method,
@@ -22,10 +23,11 @@ from schemathesis.specs.openapi.checks import (
 from colonnade.api import openapi
 from colonnade.store import schema as tables_of
 from colonnade.store.store import Store
+from colonnade.types import UUID
 
 EXAMPLES = int(os.environ.get("COLONNADE_EXAMPLES", "10"))
 _CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance,
-           unsupported_method]  # fmt: skip
+           unsupported_method, negative_data_rejection]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -56,16 +58,22 @@ class Made:
         }  # fmt: skip
 
     def name_in(self, case: Any) -> None:
-        """Put real ids where the request has ids."""
+        """Put real ids where the request has good ids of nothing."""
         parameters = case.path_parameters if isinstance(case.path_parameters, dict) else {}
         parts = case.operation.path.split("/")
-        for name in parameters:
-            parameters[name] = self.ids.get(parts[parts.index(f"{{{name}}}") - 1], parameters[name])
+        for name, value in parameters.items():
+            if _good(value):
+                parameters[name] = self.ids.get(parts[parts.index(f"{{{name}}}") - 1], value)
         for inner in case.body.values() if isinstance(case.body, dict) else ():
             if isinstance(inner, dict):
-                inner.update({k: v for k, v in self.ids.items() if k in inner})
-                if "vip_port_id" in inner or "vip_network_id" in inner:
-                    inner.update(vip_port_id=None, vip_network_id=None)
+                inner.update({k: v for k, v in self.ids.items() if _good(inner.get(k))})
+                for name in ("vip_port_id", "vip_network_id"):
+                    if _good(inner.get(name)):
+                        inner[name] = None
+
+
+def _good(value: Any) -> bool:
+    return isinstance(value, str) and UUID.fullmatch(value) is not None
 
 
 def _operations() -> list[Any]:

@@ -203,6 +203,25 @@ def test_what_a_deployment_forbids(tls: Service) -> None:
     assert "not allowed in this deployment" in tls.post("listeners", {"listener": body}, expect=400)["faultstring"]
 
 
+def test_prometheus_listeners_may_speak_tls(tls: Service) -> None:
+    lb = tls.load_balancer()
+    body = {"protocol": "PROMETHEUS", "protocol_port": 9100, "loadbalancer_id": lb["id"]}
+    made = tls.post("listeners", {"listener": refs({**body, "default_tls_container_ref": "@good"})})["listener"]
+    defaults = tls.post("listeners", {"listener": refs({**BASE, "loadbalancer_id": lb["id"]})})["listener"]
+    strength = ("tls_ciphers", "tls_versions", "alpn_protocols")
+    assert [made[f] for f in strength] == [defaults[f] for f in strength] != [None, None, None]
+
+    def put(**fields: Any) -> Json:
+        changed: Json = tls.put(f"listeners/{made['id']}", {"listener": refs(fields)})["listener"]
+        return changed
+
+    assert [put(default_tls_container_ref=None)[f] for f in strength] == [None, None, None]
+    assert put(default_tls_container_ref="@good", tls_versions=["TLSv1.3"])["tls_versions"] == ["TLSv1.3"]
+    tls.reset(allow_prometheus_listeners=False)
+    refused = tls.post("listeners", {"listener": {**body, "protocol_port": 9101}}, expect=400)["faultstring"]
+    assert refused == "The selected protocol is not allowed in this deployment: PROMETHEUS"
+
+
 def test_an_admin_may_use_anothers_secret_which_then_lets_the_service_in(tls: Service) -> None:
     lb = tls.load_balancer()
     body = refs({**BASE, "default_tls_container_ref": "@bobs", "loadbalancer_id": lb["id"]})

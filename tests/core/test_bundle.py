@@ -8,7 +8,7 @@ from desired import amphora, tree
 from colonnade import wire
 from colonnade.core.bundle import RenderOptions, render
 from colonnade.errors import Broken
-from colonnade.model import FixedIp, NetworkPort
+from colonnade.model import AdditionalVip, FixedIp, NetworkPort
 
 OPTIONS = RenderOptions(heartbeat_targets=("127.0.0.1:5555",), heartbeat_interval=2.0, hard_stop_after_s=9)
 GIVEN = {
@@ -87,6 +87,14 @@ def test_an_amphora_without_a_port_at_the_vip_is_refused():
         bundle(ports=(BACK,))
 
 
-def test_a_protocol_that_cannot_be_served_is_refused():
-    with pytest.raises(Broken, match="speaks UDP"):
-        bundle({"listeners": [{"id": "dns", "protocol": "UDP", "protocol_port": 53}]})
+def test_additional_vips_are_held_and_served_beside_the_first():
+    more = {"additional_vips": (AdditionalVip(subnet_id="s6", ip_address="fd00::10", port_id="vip"),)}
+    own = replace(
+        OWN, fixed_ips=OWN.fixed_ips + port("x", "v6", "fd00::20", cidr="fd00::/64", gateway="fd00::1").fixed_ips
+    )
+    made = bundle({**GIVEN, "load_balancer": more}, (own,))
+    front = made.interfaces[0]
+    assert front.vips == ("10.0.0.10/32", "fd00::10/128")
+    assert front.addresses == ("10.0.0.20/24", "fd00::20/64")
+    assert front.gateways == ("10.0.0.1", "fd00::1")
+    assert "bind 10.0.0.10:80\n    bind [fd00::10]:80\n" in made.files["haproxy.cfg"]

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from desired import tree
 
-from colonnade.core import haproxy, tls
+from colonnade.core import datagrams, haproxy, prometheus, tls
 from tests import pki
 
 CASES = sorted(p.parent for p in (Path(__file__).parent.parent / "golden").glob("*/desired.yaml"))
@@ -15,7 +15,9 @@ CASES = sorted(p.parent for p in (Path(__file__).parent.parent / "golden").glob(
 @pytest.mark.parametrize("case", CASES, ids=lambda p: p.name)
 def test_the_files_are_as_before(case, request):
     given = yaml.safe_load((case / "desired.yaml").read_text())
-    files = haproxy.render(tree(given), given.get("vips", [given.get("vip", "10.0.0.10")]), haproxy.Limits())
+    vips = given.get("vips", [given.get("vip", "10.0.0.10")])
+    files = haproxy.render(tree(given), vips, haproxy.Limits()) | datagrams.render(tree(given), vips)
+    assert files.pop(prometheus.SCRIPT, prometheus.PROGRAM) == prometheus.PROGRAM  # the same wherever it is
     if request.config.getoption("--update-golden"):
         for old in {p.name for p in case.iterdir()} - {"desired.yaml"}:
             (case / old).unlink()
@@ -27,6 +29,7 @@ def test_the_files_are_as_before(case, request):
 @pytest.mark.parametrize("case", CASES, ids=lambda p: p.name)
 def test_haproxy_takes_the_file(case, haproxy_says):
     files = {p.name: p.read_text() for p in case.iterdir()}
+    files[prometheus.SCRIPT] = prometheus.PROGRAM
     files |= secrets(yaml.safe_load(files["desired.yaml"]))
     if "haproxy.cfg" in files:
         complaints = haproxy_says(files)

@@ -25,7 +25,7 @@ def web():
         protocol_version = "HTTP/1.1"
 
         def do_GET(self):
-            seen.put((self.path, dict(self.headers.items())))
+            seen.put((self.path, self.headers))
             self.send_response(200)
             self.send_header("Content-Length", "2")
             self.end_headers()
@@ -64,6 +64,18 @@ def test_inserted_headers_reach_the_member(web, tmp_path):
         urllib.request.urlopen(f"http://127.0.0.1:{front}/").read()
     headers = {k.lower(): v for k, v in seen.get(timeout=10)[1].items()}
     assert [headers[n.lower()] for n in names] == ["127.0.0.1", str(front), "http"]
+
+
+def test_the_clients_address_is_told_whatever_the_client_says(web, tmp_path):
+    port, seen = web
+    names = ("X-Forwarded-IP", "X-Client-IP", "X-Real-IP")
+    given = _tree(port, listener={"insert_headers": dict.fromkeys(names, "true")})
+    with _serving(given, tmp_path) as front, socket.create_connection(("127.0.0.1", front)) as client:
+        forged = "".join(f"{name}: 192.0.2.{n}\r\n" * 2 for n, name in enumerate(names))
+        client.sendall(f"GET / HTTP/1.1\r\nHost: x\r\n{forged}\r\n".encode())
+        client.recv(4096)
+    headers = seen.get(timeout=10)[1]
+    assert {n.lower(): headers.get_all(n) for n in names} == {n.lower(): ["127.0.0.1"] for n in names}
 
 
 def test_source_ip_port_spreads_the_connections_of_one_client(web, tmp_path):

@@ -1,10 +1,15 @@
-"""Servers are the amphorae; there are no images."""
+"""Servers are the amphorae; one image stands for what they are made of."""
+
+from contextlib import nullcontext
 
 import pytest
 from small_cloud import Client, Cloud
 from sqlalchemy import insert
 
 from colonnade.clock import utc
+from colonnade.drivers.agent import IMAGE_ID
+from colonnade.errors import Invalid
+from colonnade.local.compute import Host
 from colonnade.model import Amphora
 from colonnade.store.rows import to_row
 from colonnade.store.tables import amphora
@@ -87,7 +92,7 @@ def test_flavors(admin: Client) -> None:
     assert [f["name"] for f in found] == ["amphora"]
     assert found[0]["extra_specs"] == {}
     assert set(admin.get("/compute/v2.1/flavors")["flavors"][0]) == {"id", "name", "links"}
-    assert admin.get("/compute/v2.1/flavors/amphora")["flavor"]["disk"] == 0
+    assert admin.get("/compute/v2.1/flavors/amphora")["flavor"]["disk"] == 1
     admin.get("/compute/v2.1/flavors/m1.tiny", 404)
 
 
@@ -97,9 +102,43 @@ def test_nothing_is_made_here(admin: Client, method: str, path: str) -> None:
     assert "here" in admin.ask(method, path, {}, 405).json["badMethod"]["message"]
 
 
-def test_there_are_no_images(cloud: Cloud, admin: Client) -> None:
+def test_one_image_stands_for_what_amphorae_are_made_of(cloud: Cloud, admin: Client, demo: Client) -> None:
     for path, status in (("/image", 300), ("/image/", 300), ("/image/v2", 200), ("/image/versions", 200)):
         assert "v2.9" in str(Client(cloud, None).get(path, status))
-    assert admin.get("/image/v2/images?id=in:a,b")["images"] == []
-    admin.get("/image/v2/images/x", 404)
+    (image,) = demo.get("/image/v2/images")["images"]
+    assert (image["id"], image["name"], image["tags"]) == (IMAGE_ID, "amphora-x64-haproxy", ["amphora"])
+    assert admin.get(f"/image/v2/images/{IMAGE_ID}") == image
+    assert admin.ask("GET", image["file"].replace("/v2", "/image/v2", 1), status=204).content == b""
+    admin.get("/image/v2/images/amphora-x64-haproxy", 404)
     admin.post("/image/v2/images", {}, 405)
+    admin.delete(f"/image/v2/images/{IMAGE_ID}", 405)
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [(f"id=in:a,{IMAGE_ID}", 1), ("id=in:a,b", 0), ("name=amphora-x64-haproxy", 1), ("name=cirros", 0),
+     ("tag=amphora", 1), ("tag=amphora&tag=x", 0), ("status=active&visibility=public", 1), ("visibility=private", 0),
+     (f"marker={IMAGE_ID}&limit=1", 0), ("sort=name:asc,created_at:desc", 1), ("size_min=1", 0)],
+)  # fmt: skip
+def test_images_are_found(admin: Client, query: str, found: int) -> None:
+    assert len(admin.get(f"/image/v2/images?{query}")["images"]) == found
+
+
+def test_servers_name_their_image(cloud: Cloud, admin: Client) -> None:
+    row = Amphora(id="a1", loadbalancer_id="lb", status=AmphoraStatus.ALLOCATED, created_at=utc(0), image_id=IMAGE_ID)
+    with cloud.store.write() as conn:
+        conn.execute(insert(amphora).values(to_row(row)))
+    (server,) = admin.get(f"{SERVERS}/detail?all_tenants=True&image={IMAGE_ID}")["servers"]
+    assert server["image"]["id"] == IMAGE_ID
+    assert server["image"]["links"][0]["href"].endswith(f"/image/v2/images/{IMAGE_ID}")
+    assert admin.get(f"{SERVERS}?all_tenants=True&image=x")["servers"] == []
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "good"),
+    [("amp_image_tag", "amphora", True), ("amp_image_tag", "x", False), ("compute_flavor", "amphora", True),
+     ("compute_flavor", "x", False), ("compute_zone", "nova", True), ("compute_zone", "x", False)],
+)  # fmt: skip
+def test_what_this_host_has_for_amphorae(option: str, value: str, good: bool) -> None:
+    with nullcontext() if good else pytest.raises(Invalid, match="not found"):
+        Host().check(option, value)

@@ -219,6 +219,8 @@ def test_role_assignments(admin: Client) -> None:
     assert names("") == {("admin", "admin", "admin"), ("admin", "demo", "admin"), ("demo", "demo", "member")}
     demo = admin.get("/identity/v3/users?name=demo")["users"][0]["id"]
     assert names(f"&effective&user.id={demo}") == {("demo", "demo", "member"), ("demo", "demo", "reader")}
+    for paging in ("limit=1", "marker=x"):
+        admin.get(f"/identity/v3/role_assignments?{paging}", 400)
 
 
 def test_noauth_takes_requests_without_a_token_on_loopback_only(build: Callable[..., Cloud]) -> None:

@@ -133,3 +133,21 @@ def test_ports_of_users_are_not_ours(cloud: Cloud, demo: Client, subnet: Subnet)
     demo.make("port", network_id=subnet.network_id, name="octavia-lb-x", device_id="lb-x")
     made = [cloud.network.ensure_vip("lb", "p", subnet, None), cloud.network.ensure_plugged("amp", [subnet])]
     assert sorted(cloud.network.ours(), key=lambda p: p.id) == sorted(made, key=lambda p: p.id)
+
+
+def test_a_vip_on_two_subnets_is_one_port_and_goes_whole(cloud: Cloud, admin: Client) -> None:
+    network = admin.make("network", name="n")["id"]
+    made = [admin.make("subnet", network_id=network, cidr=c, ip_version=v)["id"]
+            for c, v in (("10.1.0.0/24", 4), ("fd00:9::/64", 6))]  # fmt: skip
+    four, six = (cloud.network.subnet(i) for i in made)
+    assert four is not None
+    assert six is not None
+    port = cloud.network.ensure_vip("lb", "p", four, None, [(six, "fd00:9::7")])
+    assert [(f.subnet_id, f.address) for f in port.fixed_ips] == [(four.id, "10.1.0.2"), (six.id, "fd00:9::7")]
+    assert cloud.network.ensure_vip("lb", "p", four, None, [(six, "fd00:9::7")]) == port
+    with pytest.raises(Conflict):
+        cloud.network.ensure_vip("other", "p", four, None, [(six, "fd00:9::7")])
+    assert [p.id for p in cloud.network.ours()] == [port.id]
+    admin.delete(f"/network/v2.0/subnets/{six.id}", 409)
+    cloud.network.release(port.id)
+    admin.delete(f"/network/v2.0/networks/{network}")

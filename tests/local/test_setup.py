@@ -45,6 +45,12 @@ def test_clouds_follow_the_settings(cloud: Cloud) -> None:
     assert "noauth" not in text
 
 
+def test_the_oldest_subnet_is_one_for_vips(cloud: Cloud) -> None:
+    subnets = cloud.client("admin").get("/network/v2.0/subnets")["subnets"]
+    assert [s["name"] for s in subnets] == ["private-subnet", "public-subnet"]
+    assert subnets[0]["created_at"] < subnets[1]["created_at"]
+
+
 def test_what_was_deleted_is_not_made_again(cloud: Cloud) -> None:
     admin = cloud.client("admin")
     admin.delete(f"/network/v2.0/networks/{admin.network('private')['id']}")

@@ -198,3 +198,14 @@ def test_a_turn_that_changes_nothing_does_nothing(noop: NoopWorld) -> None:
     noop.world.change(lb)
     worker.turn(lb)
     assert noop.world.story(lb)[len(before) :] == [("did", "Nothing had to be done. All is as wanted.")]
+
+
+def test_groups_policies_and_more_vips_are_taken_as_given(noop: NoopWorld) -> None:
+    lb = noop.create(
+        vip_subnet_id=NOBODY[0], additional_vips=[{"subnet_id": NOBODY[1], "ip_address": "2001:db8::9"}],
+        vip_sg_ids=[NOBODY[2]], vip_qos_policy_id=NOBODY[3],
+    )  # fmt: skip
+    assert (lb["vip_sg_ids"], lb["vip_qos_policy_id"]) == ([NOBODY[2]], NOBODY[3])
+    assert [v["ip_address"] for v in lb["additional_vips"]] == ["2001:db8::9"]
+    noop.worker().turn(lb["id"])
+    assert noop.ask("GET", f"loadbalancers/{lb['id']}")["loadbalancer"]["provisioning_status"] == "ACTIVE"

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from colonnade.store import work
-from colonnade.worker import owner
+from colonnade.store import owner, work
 from tests.loop.world import World
 from tests.support import eventually
 

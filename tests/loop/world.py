@@ -13,11 +13,23 @@ from sqlalchemy import Connection, insert, select, update
 
 from colonnade import wire
 from colonnade.clock import utc
+from colonnade.core.bundle import vips
 from colonnade.core.plan import plan
 from colonnade.drivers.doorbell import MemoryDoorbell
 from colonnade.drivers.fake import Cloud, Vault
 from colonnade.housekeeping.keep import HouseKeeper
-from colonnade.model import Amphora, Listener, LoadBalancer, Member, NetworkPort, Pool, Resource, Tree
+from colonnade.model import (
+    AdditionalVip,
+    Amphora,
+    Listener,
+    LoadBalancer,
+    Member,
+    NetworkPort,
+    Pool,
+    Resource,
+    Subnet,
+    Tree,
+)
 from colonnade.settings import ControllerWorker, HouseKeeping, Settings
 from colonnade.store import rows, tables, work
 from colonnade.store.store import Store
@@ -74,7 +86,7 @@ def render(tree: Tree, amphora: Amphora, ports: Any, vip: NetworkPort) -> wire.B
             wire.Interface(
                 port_id=p.id, network_id=p.network_id, mac=p.mac_address, mtu=p.mtu,
                 addresses=tuple(f.address for f in p.fixed_ips),
-                vips=(f"{tree.load_balancer.vip_address}/32",) if p.network_id == vip.network_id else (),
+                vips=tuple(f"{v}/32" for v in vips(tree.load_balancer)) if p.network_id == vip.network_id else (),
             )
             for p in sorted(ports, key=lambda p: p.network_id)
         ),
@@ -113,13 +125,18 @@ class World:
 
     # Wishes
 
-    def create(self, name: str = "lb", listeners: int = 1) -> str:
+    def create(self, name: str = "lb", listeners: int = 1, more: tuple[Subnet, ...] = (), **fields: Any) -> str:
+        """A load balancer; ``more``: subnets of additional VIPs."""
         id = str(uuid.uuid4())
-        vip = self.cloud.ensure_vip(id, PROJECT, self.vip_subnet, None)
+        vip = self.cloud.ensure_vip(id, PROJECT, self.vip_subnet, None, [(s, None) for s in more])
         balancer = LoadBalancer(
             id=id, project_id=PROJECT, name=name, created_at=utc(self.clock.now()), vip_port_id=vip.id,
             vip_address=vip.fixed_ips[0].address, vip_subnet_id=self.vip_subnet.id, provider="amphora",
             vip_network_id=self.vip_subnet.network_id,
+            additional_vips=tuple(
+                AdditionalVip(subnet_id=f.subnet_id, ip_address=f.address, port_id=vip.id) for f in vip.fixed_ips[1:]
+            ),
+            **fields,
         )  # fmt: skip
         with self.wish(id) as conn:
             self.insert(conn, balancer)
@@ -306,3 +323,13 @@ def a_world(settings: Settings = SETTINGS) -> Iterator[World]:
 def with_settings(**changes: Any) -> Settings:
     """SETTINGS with other values for the worker."""
     return dataclasses.replace(SETTINGS, controller_worker=dataclasses.replace(SETTINGS.controller_worker, **changes))
+
+
+def fails(kind: type[Exception], *effects: str) -> object:
+    """Trouble that meets these effects, and no others."""
+
+    def trouble(effect: str, moment: str) -> None:
+        if effect in effects and moment == "before":
+            raise kind(f"No {effect} today.")
+
+    return trouble

@@ -306,6 +306,7 @@ def upgrade() -> None:
         sa.Column("mac_address", sa.String(length=17), nullable=False),
         sa.Column("device_id", sa.String(length=255), nullable=False),
         sa.Column("device_owner", sa.String(length=255), nullable=False),
+        sa.Column("qos_policy_id", sa.String(length=36), nullable=True),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("network_id", "mac_address", name=op.f("uq_local_port_network_id")),
     )
@@ -313,6 +314,73 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_local_port_device_id"), ["device_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_local_port_name"), ["name"], unique=False)
         batch_op.create_index(batch_op.f("ix_local_port_project_id"), ["project_id"], unique=False)
+
+    op.create_table(
+        "local_qos_policy",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("project_id", sa.String(length=64), nullable=False),
+        sa.Column("description", sa.String(length=255), nullable=False),
+        sa.Column("tags", sa.JSON(), nullable=False),
+        sa.Column("created_at", sa.DateTime(), nullable=False),
+        sa.Column("updated_at", sa.DateTime(), nullable=False),
+        sa.Column("revision_number", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("shared", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    with op.batch_alter_table("local_qos_policy", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_local_qos_policy_name"), ["name"], unique=False)
+        batch_op.create_index(batch_op.f("ix_local_qos_policy_project_id"), ["project_id"], unique=False)
+
+    op.create_table(
+        "local_qos_rule",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("policy_id", sa.String(length=36), nullable=False),
+        sa.Column("direction", sa.String(length=8), nullable=False),
+        sa.Column("max_kbps", sa.Integer(), nullable=False),
+        sa.Column("max_burst_kbps", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("policy_id", "direction", name=op.f("uq_local_qos_rule_policy_id")),
+    )
+
+    op.create_table(
+        "local_security_group",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("project_id", sa.String(length=64), nullable=False),
+        sa.Column("description", sa.String(length=255), nullable=False),
+        sa.Column("tags", sa.JSON(), nullable=False),
+        sa.Column("created_at", sa.DateTime(), nullable=False),
+        sa.Column("updated_at", sa.DateTime(), nullable=False),
+        sa.Column("revision_number", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    with op.batch_alter_table("local_security_group", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_local_security_group_name"), ["name"], unique=False)
+        batch_op.create_index(batch_op.f("ix_local_security_group_project_id"), ["project_id"], unique=False)
+
+    op.create_table(
+        "local_security_rule",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("project_id", sa.String(length=64), nullable=False),
+        sa.Column("description", sa.String(length=255), nullable=False),
+        sa.Column("tags", sa.JSON(), nullable=False),
+        sa.Column("created_at", sa.DateTime(), nullable=False),
+        sa.Column("updated_at", sa.DateTime(), nullable=False),
+        sa.Column("revision_number", sa.Integer(), nullable=False),
+        sa.Column("security_group_id", sa.String(length=36), nullable=False),
+        sa.Column("ethertype", sa.String(length=4), nullable=False),
+        sa.Column("protocol", sa.String(length=16), nullable=True),
+        sa.Column("port_range_min", sa.Integer(), nullable=True),
+        sa.Column("port_range_max", sa.Integer(), nullable=True),
+        sa.Column("remote_ip_prefix", sa.String(length=64), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    with op.batch_alter_table("local_security_rule", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_local_security_rule_project_id"), ["project_id"], unique=False)
+        batch_op.create_index(
+            batch_op.f("ix_local_security_rule_security_group_id"), ["security_group_id"], unique=False
+        )
 
     op.create_table(
         "local_project",

@@ -1,4 +1,4 @@
-"""Who holds a lease: a name by which any worker of the same machine sees whether its holder still lives."""
+"""Who holds a lease: a name by which any program of the same machine sees whether its holder still lives."""
 
 import hashlib
 import os

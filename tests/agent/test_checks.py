@@ -1,0 +1,175 @@
+"""Health checks of UDP members: every kind over the wire, and members that mean harm."""
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from datagrams import Datagrams, Listener, Monitor, Pool, Servers, ask, bundle, listener, member, pool, vips
+from rig import Rig
+
+from colonnade import wire
+from colonnade.agent import namespaces
+from colonnade.agent.checks import Health, heard
+from colonnade.agent.probes import Outcome, crc32c, packet, read_packet
+
+UP, DOWN, NONE = Outcome(True, "L4OK"), Outcome(False, "L4CON"), Outcome(None, "SOCKERR")
+REQUEST = "GET /health HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n"
+TCP = Monitor(kind="TCP", delay=1, timeout=1, rise=1, fall=1)
+HTTP = replace(TCP, kind="HTTP", request=REQUEST, codes=((200, 200), (204, 206)))
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "states"),
+    [
+        ("+", "U"), ("-", "D"), ("++-", "UUU"), ("+--", "UUU"), ("+---", "UUUD"), ("+--+--", "UUUUUU"),
+        ("--", "DD"), ("-+", "DD"), ("-++", "DDU"), ("-+-+", "DDDD"), ("0", "U"), ("0-", "UD"), ("+-0--", "UUUUD"),
+        ("+---++", "UUUDDU"),
+    ],
+)  # fmt: skip
+def test_the_first_result_counts_at_once_and_then_enough_in_a_row(outcomes: str, states: str) -> None:
+    health, monitor, seen = Health(), replace(TCP, rise=2, fall=3), ""
+    for outcome in outcomes:
+        health = heard(health, {"+": UP, "-": DOWN, "0": NONE}[outcome], monitor)
+        seen += "U" if health.up else "D"
+    assert seen == states
+
+
+def test_sctp_checksums_are_those_of_the_standard() -> None:
+    assert crc32c(b"123456789") == 0xE3069283
+    made = packet(1, 2, 3, b"\x01\x00\x00\x05x")
+    assert read_packet(made) == (1, 2, 3, 1, b"x")
+    assert read_packet(made[:-1] + b"y") is None
+    assert read_packet(b"") is None
+
+
+class Watched:
+    """An amphora with a pool under watch."""
+
+    def __init__(self, rig: Rig, made: Pool) -> None:
+        self.rig, self.amphora, self.vips, self.pool = rig, rig.amphora(), vips(rig)[:1], made
+        self.front: Listener = listener(made)
+        self.push()
+
+    def push(self, **changes: object) -> None:
+        self.pool = replace(self.pool, **changes)  # type: ignore[arg-type]
+        want = Datagrams(vips=self.vips, listeners=(self.front,), pools=(self.pool,))
+        self.rig.push(bundle(self.rig, self.amphora, want))
+
+    def states(self, status: str, check: str, seconds: float = 6) -> wire.MemberState:
+        """The first member's state, once it is this one."""
+        key, first = f"{self.pool.id}:{self.front.id}", self.pool.members[0].id
+
+        def fits(beat: wire.Heartbeat) -> bool:
+            state = beat.members.get(key, {}).get(first)
+            return state is not None and (state.status, state.check) == (status, check)
+
+        return self.rig.beat(self.amphora, fits, seconds).members[key][first]
+
+
+@pytest.fixture
+def elsewhere(rig: Rig) -> str:
+    """Where the web server m1 is: whose health stands for u1's."""
+    return f"{rig.net}.0.10"
+
+
+def test_a_tcp_monitor(rig: Rig, servers: Servers, elsewhere: str) -> None:
+    there = member(servers, "u1", monitor_address=elsewhere, monitor_port=80)
+    watched = Watched(rig, pool(there, monitor=TCP))
+    watched.states("UP", "L4OK")
+    watched.push(members=(replace(there, monitor_port=81),))
+    assert watched.states("DOWN", "L4CON").text == "Connection refused"
+    watched.push(members=(replace(there, monitor_address=f"{rig.net}.0.99"),))
+    watched.states("DOWN", "L4TOUT")
+
+
+def test_a_tcp_monitor_over_ipv6(rig: Rig, servers: Servers) -> None:
+    there = member(servers, "u1", monitor_address=f"{rig.net6}:a", monitor_port=80)
+    watched = Watched(rig, pool(there, monitor=TCP))
+    watched.states("UP", "L4OK")
+    assert ask(watched.vips[0]) == "u1"
+
+
+def test_an_http_monitor(rig: Rig, servers: Servers, elsewhere: str) -> None:
+    watched = Watched(rig, pool(member(servers, "u1", monitor_address=elsewhere, monitor_port=80), monitor=HTTP))
+    watched.states("UP", "L7OK 200")
+    sick = rig.state / "sick-m1"
+    sick.touch()
+    try:
+        watched.states("DOWN", "L7STS 500")
+        watched.push(monitor=replace(HTTP, codes=((500, 501),)))
+        watched.states("UP", "L7OK 500")
+    finally:
+        sick.unlink()
+
+
+def test_a_host_that_is_off_is_down_for_udp_too(rig: Rig, servers: Servers) -> None:
+    knock = Monitor(kind="UDP-CONNECT", delay=1, timeout=1, rise=1, fall=1)
+    off = f"{rig.net}.0.99"
+    watched = Watched(rig, pool(member(servers, "u1", monitor_address=off), monitor=knock))
+    assert watched.states("DOWN", "L4CON", 10).text == "No route to host"
+    key = f"{watched.pool.id}:{watched.front.id}"
+    with pytest.raises(AssertionError):  # and stays it
+        rig.beat(watched.amphora, lambda b: b.pools[key] == "UP", 6)
+
+
+@pytest.fixture
+def hostile(rig: Rig, servers: Servers) -> Iterator[str]:
+    address = servers.address("u4")
+    script = Path(__file__).with_name("hostile_member.py")
+    words = ["nsenter", f"--net={namespaces.path(servers.namespace('u4'))}", sys.executable, str(script), address]
+    process = subprocess.Popen([*words, "8000"], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    yield address
+    process.kill()
+    process.wait(5)
+
+
+@pytest.mark.parametrize(
+    ("port", "status", "check"),
+    [
+        (8000, "DOWN", "L7TOUT"), (8001, "DOWN", "L7TOUT"), (8002, "DOWN", "L7RSP"), (8003, "DOWN", "L7RSP"),
+        (8004, "DOWN", "L7RSP"), (8005, "DOWN", "L7STS 302"),
+    ],
+    ids=["silent", "dripping", "flooding", "closing", "no-http", "redirecting"],
+)  # fmt: skip
+def test_members_that_mean_harm_are_down(
+    rig: Rig, servers: Servers, hostile: str, port: int, status: str, check: str
+) -> None:  # fmt: skip
+    Watched(rig, pool(member(servers, "u1", monitor_address=hostile, monitor_port=port), monitor=HTTP)).states(
+        status, check
+    )
+
+
+def test_many_bad_members_keep_neither_the_agent_nor_a_good_one_waiting(
+    rig: Rig, servers: Servers, hostile: str, elsewhere: str
+) -> None:
+    bad = tuple(
+        member(servers, "u1", version=4, id=f"00000000-0000-4000-8000-{n:012d}", port=1000 + n,
+               monitor_address=hostile, monitor_port=8000 + n % 3)
+        for n in range(300)
+    )  # fmt: skip
+    Watched(rig, pool(*bad, monitor=HTTP))
+    before = threading.active_count()
+    good = Watched(rig, pool(member(servers, "u1", monitor_address=elsewhere, monitor_port=80), monitor=HTTP))
+    good.states("UP", "L7OK 200")
+    sick = rig.state / "sick-m1"
+    sick.touch()
+    began = time.monotonic()
+    try:
+        good.states("DOWN", "L7STS 500", 4)
+    finally:
+        sick.unlink()
+    assert time.monotonic() - began < 4
+    took = []
+    for _ in range(20):
+        began = time.monotonic()
+        rig.client.names()
+        took.append(time.monotonic() - began)
+    assert sorted(took)[10] < 0.5
+    assert threading.active_count() == before

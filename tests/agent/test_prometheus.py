@@ -1,0 +1,224 @@
+"""PROMETHEUS listeners: what a scrape says after real requests, and what it does not."""
+
+import http.client
+import ssl
+import subprocess
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import pytest
+from rig import Rig, eventually, get
+
+from colonnade.core import certificates, haproxy
+from colonnade.model import HealthMonitor, Listener, LoadBalancer, Material, Member, Pool, Tree
+from colonnade.types import Algorithm, ListenerProtocol, MonitorType, PoolProtocol
+from tests import pki
+from tests.exposition import parse
+
+CA = pki.authority()
+COMMON: dict[str, Any] = {"project_id": "p", "created_at": datetime(2026, 1, 1), "loadbalancer_id": "lb"}
+PORT = 9100
+
+
+class Site:
+    """Listener web with pool p1 of member m1, and a PROMETHEUS listener."""
+
+    def __init__(self, rig: Rig, **listener: Any) -> None:
+        self.rig, self.vip = rig, rig.address()
+        self.vips = [self.vip]
+        fields = {"id": "numbers", "protocol": ListenerProtocol.PROMETHEUS, "protocol_port": PORT, **listener}
+        self.listeners = (
+            Listener(id="web", protocol=ListenerProtocol.HTTP, protocol_port=80, default_pool_id="p1", **COMMON),
+            Listener(**fields, **COMMON),
+        )
+        pool = Pool(id="p1", protocol=PoolProtocol.HTTP, lb_algorithm=Algorithm.ROUND_ROBIN, **COMMON)
+        self.pools = (pool,)
+        self.members = (self.member(1),)
+        self.monitors: tuple[HealthMonitor, ...] = ()
+        self.bundle = rig.bundle(rig.amphora(), self.vip, None)
+
+    def member(self, n: int, port: int = 80) -> Member:
+        address = f"{self.rig.net}.0.{9 + n}"
+        return Member(id=f"m{n}", pool_id="p1", address=address, protocol_port=port, **COMMON)
+
+    def push(self) -> None:
+        balancer = LoadBalancer(id="lb", vip_address=self.vip, project_id="p", created_at=COMMON["created_at"])
+        tree = Tree(
+            load_balancer=balancer, listeners=self.listeners, pools=self.pools, members=self.members,
+            health_monitors=self.monitors,
+        )  # fmt: skip
+        issued = Material(ref="cert", project_id="p", payloads={"": CA.issue("numbers.test", "numbers.test").p12()})
+        gathered = certificates.gather(tree, {"cert": issued, "ca": replace(issued, payloads={"": CA.pem})}, ())
+        files = haproxy.render(gathered.tree, self.vips, haproxy.Limits())
+        self.bundle = replace(self.bundle, files={**files, **gathered.files})
+        self.rig.push(self.bundle)
+
+    def ask(self, method: str = "GET", path: str = "/metrics", host: str = "") -> tuple[int, str, str]:
+        """Status, type and body."""
+        connection = http.client.HTTPConnection(host or self.vip, PORT, timeout=5)
+        try:
+            connection.request(method, path)
+            answer = connection.getresponse()
+            return answer.status, answer.getheader("content-type", ""), answer.read().decode()
+        finally:
+            connection.close()
+
+    def scrape(self) -> dict[str, dict[frozenset[tuple[str, str]], float]]:
+        status, kind, text = self.ask()
+        assert (status, kind) == (200, "text/plain; version=0.0.4; charset=utf-8")
+        return parse(text)
+
+    def value(self, name: str, **labels: str) -> float:
+        return self.scrape()[name][frozenset(labels.items())]
+
+
+WEB = {"listener": "web"}
+POOL = {"pool": "p1", "listener": "web"}
+MEMBER = {**POOL, "member": "m1"}
+
+
+def test_numbers_are_those_of_real_requests(rig: Rig) -> None:
+    site = Site(rig)
+    site.push()
+    before = site.scrape()
+    for _ in range(7):
+        assert get(site.vip) == "m1"
+    after = site.scrape()
+
+    def grew(name: str, **labels: str) -> float:
+        at = frozenset(labels.items())
+        return after[name][at] - before[name][at]
+
+    assert grew("octavia_listener_connections_total", **WEB) == 7
+    assert grew("octavia_listener_http_requests_total", **WEB) == 7
+    assert grew("octavia_listener_http_responses_total", **WEB, code="2xx") == 7
+    assert grew("octavia_pool_http_responses_total", **POOL, code="2xx") == 7
+    assert grew("octavia_member_http_responses_total", **MEMBER, code="2xx") == 7
+    assert grew("octavia_member_sessions_total", **MEMBER) == 7
+    assert grew("octavia_pool_loadbalanced_total", **POOL) == 7
+    stats = rig.beat(site.bundle.amphora_id, lambda b: b.listeners["web"].total_connections == 7).listeners
+    assert after["octavia_listener_bytes_in_total"][frozenset(WEB.items())] == stats["web"].bytes_in
+    assert after["octavia_listener_bytes_out_total"][frozenset(WEB.items())] == stats["web"].bytes_out
+    assert set(stats) == {"web", "numbers"}
+    assert stats["numbers"].status == "OPEN"
+    assert stats["numbers"].total_connections >= 2
+    assert grew("octavia_listener_http_requests_total", listener="numbers") == 1
+    assert after["octavia_loadbalancer_listeners"][frozenset()] == 2
+    assert 0 <= after["octavia_loadbalancer_cpu"][frozenset()] <= 100
+    assert 0 < after["octavia_loadbalancer_memory"][frozenset()] < 100
+    assert grew("octavia_loadbalancer_requests_total") >= 8
+
+
+def test_names_are_octavias_and_tell_nothing_else(rig: Rig) -> None:
+    site = Site(rig)
+    site.push()
+    found = site.scrape()
+    assert {name.split("_")[1] for name in found} == {"loadbalancer", "memory", "listener", "pool", "member"}
+    assert all(name.startswith("octavia_") for name in found)
+    labels = {pair for samples in found.values() for labels in samples for pair in labels}
+    ids = {(k, v) for k, v in labels if k not in ("state", "code")}
+    assert ids == {("listener", "web"), ("listener", "numbers"), ("pool", "p1"), ("member", "m1")}
+    text = site.ask()[2]
+    assert not any(word in text.lower() for word in ("haproxy", "/run/", "socket", rig.net))
+
+
+def test_status_is_told_by_state(rig: Rig) -> None:
+    site = Site(rig)
+    site.members = (site.member(1), site.member(2, port=81))
+    site.monitors = (
+        HealthMonitor(id="h", pool_id="p1", type=MonitorType.TCP, delay=1, timeout=1, max_retries=1, **COMMON),
+    )  # fmt: skip
+    site.push()
+    eventually(lambda: site.value("octavia_member_status", **POOL, member="m2", state="DOWN") == 1)
+    states = {dict(k)["state"]: v for k, v in site.scrape()["octavia_member_status"].items() if ("member", "m2") in k}
+    assert states == {"UP": 0, "DOWN": 1, "MAINT": 0, "DRAIN": 0, "NOLB": 0}
+    assert site.value("octavia_member_status", **MEMBER, state="UP") == 1
+    assert site.value("octavia_pool_status", **POOL, state="UP") == 1
+    assert site.value("octavia_listener_status", **WEB, state="UP") == 1
+    assert site.value("octavia_pool_active_members", **POOL) == 1
+
+
+def test_members_that_come_and_go_while_it_runs_are_told(rig: Rig) -> None:
+    site = Site(rig)
+    site.push()
+    (pid,) = rig.processes(site.bundle.amphora_id)
+    site.members = (site.member(2),)
+    site.push()
+    eventually(lambda: not any(("member", "m1") in k for k in site.scrape()["octavia_member_weight"]))
+    assert site.value("octavia_member_weight", **POOL, member="m2") == 1
+    site.members = tuple(replace(site.member(2), id=f"n{n}", protocol_port=1000 + n) for n in range(100))
+    site.push()
+    eventually(lambda: len(site.scrape()["octavia_member_weight"]) == 100)
+    assert rig.processes(site.bundle.amphora_id) == [pid]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/", 404), ("GET", "/metrics/", 404), ("GET", "/metrics2", 404), ("POST", "/", 404), ("HEAD", "/x", 404),
+     ("POST", "/metrics", 405), ("PUT", "/metrics", 405), ("GET", "/metrics?x=;show%20info", 200),
+     ("GET", "/metrics;", 404), ("GET", "//metrics", 404)],
+)  # fmt: skip
+def test_only_metrics_can_be_got(rig: Rig, method: str, path: str, status: int) -> None:
+    site = Site(rig)
+    site.push()
+    assert site.ask(method, path)[0] == status
+
+
+def test_it_survives_a_reload_under_scrapes(rig: Rig) -> None:
+    site = Site(rig)
+    site.push()
+    for n in range(10):
+        site.pools = (replace(site.pools[0], lb_algorithm=list(Algorithm)[n % 2]),)
+        site.push()
+        assert site.scrape()
+
+
+def test_every_vip_answers(rig: Rig) -> None:
+    site = Site(rig)
+    second, third = rig.address(), f"{rig.net6}:77"
+    site.vips = [site.vip, second, third]
+    port = site.bundle.interfaces[0]
+    vips = (*port.vips, f"{second}/32", f"{third}/128")
+    site.bundle = replace(site.bundle, interfaces=(replace(port, vips=vips),))
+    site.push()
+    for vip in site.vips:
+        assert eventually(lambda vip=vip: site.ask(host=vip)[0]) == 200
+
+
+def test_only_those_who_are_allowed_get_it(rig: Rig) -> None:
+    site = Site(rig, allowed_cidrs=("192.0.2.0/24",))
+    site.push()
+    with pytest.raises(OSError):
+        site.ask()
+    assert get(site.vip) == "m1"
+
+
+def test_a_limit_of_connections_holds(rig: Rig) -> None:
+    site = Site(rig, connection_limit=1)
+    site.push()
+    connection = http.client.HTTPConnection(site.vip, PORT, timeout=5)
+    connection.request("GET", "/metrics")
+    assert connection.getresponse().read()
+    with pytest.raises(TimeoutError):
+        second = http.client.HTTPConnection(site.vip, PORT, timeout=0.5)
+        second.request("GET", "/metrics")
+        second.getresponse()
+    connection.close()
+
+
+def test_it_speaks_tls_and_http_2(rig: Rig) -> None:
+    alpn: Any = ("h2", "http/1.1")
+    site = Site(rig, default_tls_container_ref="cert", alpn_protocols=alpn)
+    site.push()
+    context = ssl.create_default_context(cadata=CA.pem.decode())
+    context.check_hostname = False
+    connection = http.client.HTTPSConnection(site.vip, PORT, timeout=5, context=context)
+    connection.request("GET", "/metrics")
+    assert parse(connection.getresponse().read().decode())["octavia_loadbalancer_ssl_connections_total"]
+    connection.close()
+    words = ["curl", "-sk", "--http2", "-w", "%{http_version}", f"https://{site.vip}:{PORT}/metrics"]
+    told = subprocess.run(words, capture_output=True, text=True, check=True, timeout=10).stdout
+    text, _, version = told.rpartition("\n")
+    assert version == "2"
+    assert parse(text + "\n")
