@@ -1,8 +1,10 @@
 """Where the CPU of one operation goes: the API and a worker in this process, with drivers that do nothing.
 
-    python bench/profiled.py post|turn|create|tree|get|status|list|members|delete [--url URL] [--lines N] [--statements]
+    PYTHONPATH=.:tests:bench python bench/profiled.py NAME [--url URL] [--lines N] [--count N] [--statements]
 
-Prints CPU and time of one operation, statements sent to the database, and cProfile's table. The client and HTTP are
+NAME is post, turn (of the worker, after a post), create (both), tree, get, status, list, page, members or delete.
+
+Prints CPU and time of one operation, statements sent to the database, and cProfile's table. The server and HTTP are
 left out; a profiled program is some two times slower, so the first line is measured without.
 """
 
@@ -97,6 +99,9 @@ def operation(w: Whole, name: str) -> Callable[[], Any]:
             for _ in range(1000):
                 w.create(work=False)
             return lambda: w.ask("GET", "loadbalancers")
+        case "page":
+            ids = [w.create(work=False) for _ in range(300)]
+            return lambda: w.ask("GET", f"loadbalancers?limit=100&marker={ids[50]}")
         case "members":
             lb, numbers = w.create(**full(100)), itertools.count()
             pool = w.ask("GET", f"pools?loadbalancer_id={lb}")["pools"][0]["id"]

@@ -231,13 +231,19 @@ def _db(args: argparse.Namespace) -> int:
 
 def _prepare(args: argparse.Namespace) -> int:
     settings = _begin(args)
+    from sqlalchemy.exc import OperationalError
+
     from colonnade.clock import SystemClock
     from colonnade.local import setup
     from colonnade.store import schema
     from colonnade.store.store import Store
 
-    schema.upgrade(settings.database_url)
-    setup.ensure(settings, Store(settings.database_url), SystemClock())
+    try:
+        schema.upgrade(settings.database_url)
+        setup.ensure(settings, Store(settings.database_url), SystemClock())
+    except OperationalError as e:
+        sys.stderr.write(f"colonnade prepare: the database does not do what is asked of it, see [database]: {e.orig}\n")
+        return 1
     return 0
 
 

@@ -209,14 +209,13 @@ def _update(conn: Connection, pairs: Iterable[tuple[Resource, Resource]]) -> Non
         names = tuple(f.name for f in dataclasses.fields(new) if getattr(old, f.name) != getattr(new, f.name))
         if names:
             values = rows.to_row(new)
-            row = {"_id": new.id, **{f"_{n}": values[n] for n in names}}
+            row = {"its_id": new.id, **{n: values[n] for n in names}}
             alike.setdefault((tables.OF[type(new)], names), []).append(row)
         if "tags" in names:
             conn.execute(delete(tables.tag).where(tables.tag.c.object_id == new.id))
             _add_tags(conn, [new])
-    for (table, names), values_of in alike.items():
-        statement = update(table).where(table.c.id == bindparam("_id"))
-        conn.execute(statement.values({n: bindparam(f"_{n}", type_=table.c[n].type) for n in names}), values_of)
+    for (table, _), values_of in alike.items():
+        conn.execute(update(table).where(table.c.id == bindparam("its_id")), values_of)
 
 
 def _add_tags(conn: Connection, values: Iterable[Resource]) -> None:

@@ -4,13 +4,15 @@ import dataclasses
 import secrets
 import uuid
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from colonnade.clock import utc
 from colonnade.model import Amphora
 from colonnade.store import rows
 from colonnade.store.tables import COUNTERS, GONE, amphora, listener_statistics
 from colonnade.types import Role
+
+_CHANGE = update(amphora).where(amphora.c.id == bindparam("its_id"))
 
 
 def add(
@@ -22,7 +24,7 @@ def add(
         id=str(uuid.uuid4()), loadbalancer_id=lb_id, role=role, incarnation=incarnation,
         heartbeat_key=secrets.token_hex(32), created_at=utc(now), compute_flavor=compute_flavor, cached_zone=zone,
     )  # fmt: skip
-    conn.execute(insert(amphora).values(rows.to_row(new)))
+    conn.execute(insert(amphora), rows.to_row(new))
     return new
 
 
@@ -31,7 +33,7 @@ def change(conn: Connection, was: Amphora, now: Amphora, at: float) -> None:
     names = (f.name for f in dataclasses.fields(now))
     news = {n: getattr(now, n) for n in names if getattr(was, n) != getattr(now, n)}
     if news:
-        conn.execute(update(amphora).where(amphora.c.id == now.id).values({**news, "updated_at": utc(at)}))
+        conn.execute(_CHANGE, {"its_id": now.id, **news, "updated_at": utc(at)})
 
 
 def drop(conn: Connection, amphora_id: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, insert, select, update
 
 from colonnade.core.certificates import Known
 from colonnade.store.tables import certificate, load_balancer
@@ -30,10 +30,12 @@ class Watched:
         return self.digest, self.until, self.problem
 
 
+_OF_BALANCER = select(certificate).where(certificate.c.loadbalancer_id == bindparam("id"))
+
+
 def of(conn: Connection, lb_id: str) -> list[Watched]:
     """What is known of one load balancer's certificates."""
-    query = select(certificate).where(certificate.c.loadbalancer_id == lb_id)
-    return [Watched(**row) for row in conn.execute(query).mappings()]
+    return [Watched(**row) for row in conn.execute(_OF_BALANCER, {"id": lb_id}).mappings()]
 
 
 def every(conn: Connection) -> list[tuple[str, Watched]]:

@@ -2,13 +2,19 @@
 
 from typing import Literal
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, bindparam, delete, func, insert, select
 
 from colonnade.store.tables import event
 
 Kind = Literal["asked", "did", "waits", "failed", "status"]
 
 _AT_ONCE = 1000  # rows in one transaction
+_NEWEST = (
+    select(event.c.kind, event.c.sentence)
+    .where(event.c.loadbalancer_id == bindparam("of"))
+    .order_by(event.c.id.desc())
+    .limit(1)
+)
 
 
 def add(
@@ -16,12 +22,11 @@ def add(
     help: str = "",
 ) -> None:  # fmt: skip
     """Write one event. ``what`` is the object it is about: (type, id), for example ("member", id)."""
-    conn.execute(
-        insert(event).values(
-            loadbalancer_id=lb_id, project_id=project_id, at=now, kind=kind, object_type=what[0], object_id=what[1],
-            sentence=sentence, help=help,
-        )
-    )  # fmt: skip
+    row = {
+        "loadbalancer_id": lb_id, "project_id": project_id, "at": now, "kind": kind, "object_type": what[0],
+        "object_id": what[1], "sentence": sentence, "help": help,
+    }  # fmt: skip
+    conn.execute(insert(event), row)
 
 
 def add_new(
@@ -29,8 +34,7 @@ def add_new(
     help: str = "",
 ) -> bool:  # fmt: skip
     """Write one event unless the load balancer's newest says the same; whether it was written."""
-    newest = select(event.c.kind, event.c.sentence).where(event.c.loadbalancer_id == lb_id)
-    last = conn.execute(newest.order_by(event.c.id.desc()).limit(1)).first()
+    last = conn.execute(_NEWEST, {"of": lb_id}).first()
     if last is not None and (last.kind, last.sentence) == (kind, sentence):
         return False
     add(conn, lb_id, project_id, now, kind, what, sentence, help)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from sqlalchemy import Connection, Table, and_, delete, update
+from sqlalchemy import Connection, Table, and_, bindparam, delete, update
 
 from colonnade.clock import utc
 from colonnade.model import HealthMonitor, L7Policy, L7Rule, Listener, Member, Pool, Resource, Tree
@@ -83,7 +83,8 @@ def erase(conn: Connection, tree: Tree) -> None:
     lb_id = tree.load_balancer.id
     ids = [lb_id, *(c.id for cls in _CHILDREN for c in _children(tree, cls))]
     _delete_tags(conn, ids)
-    for table in (*(OF[cls] for cls in _CHILDREN), listener_statistics, certificate):
+    there = [OF[cls] for cls in _CHILDREN if _children(tree, cls)]  # none can come any more
+    for table in (*there, listener_statistics, certificate):
         conn.execute(delete(table).where(table.c.loadbalancer_id == lb_id))
     conn.execute(delete(load_balancer).where(load_balancer.c.id == lb_id))
 
@@ -156,8 +157,10 @@ def _children(tree: Tree, cls: type[Resource]) -> Sequence[Resource]:
 
 
 def _set(conn: Connection, table: Table, ids: Sequence[str], values: dict[str, object]) -> None:
-    for some in _batches(ids):
-        conn.execute(update(table).where(table.c.id.in_(some)).values(values))
+    if ids:
+        statement = update(table).where(table.c.id.in_(bindparam("ids", expanding=True)))
+        for some in _batches(ids):
+            conn.execute(statement, {"ids": some, **values})
 
 
 def _delete_tags(conn: Connection, ids: Iterable[str]) -> None:

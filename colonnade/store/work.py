@@ -6,7 +6,7 @@ Times are seconds since the epoch.
 
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, delete, exists, insert, or_, select, update
+from sqlalchemy import BindParameter, Connection, bindparam, delete, exists, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from colonnade.model import OWN_PROVIDERS
@@ -44,9 +44,30 @@ class Hold:
     epoch: int
 
 
+# Statements that every turn and write needs, built once. Their parameters are not called like columns.
+_OF: BindParameter[str] = bindparam("of")
+_NOW: BindParameter[float] = bindparam("now")
+_EPOCH: BindParameter[int] = bindparam("its_epoch")
+_ROW = select(work).where(work.c.subject == _OF)
+_FREE = or_(work.c.owner.is_(None), work.c.expires_at < _NOW)
+_RAISE = update(work).where(work.c.subject == _OF).values(generation=work.c.generation + 1, due_at=_NOW, attempts=0)
+_CLAIM = (
+    update(work)
+    .where(work.c.subject == _OF, work.c.due_at <= _NOW, _FREE)
+    .values(owner=bindparam("by"), epoch=work.c.epoch + 1, expires_at=bindparam("until"))
+)
+_RENEW = update(work).where(work.c.subject == _OF, work.c.epoch == _EPOCH).values(expires_at=bindparam("until"))
+_SETTLE = (
+    update(work)
+    .where(work.c.subject == _OF, work.c.epoch == _EPOCH, work.c.generation == bindparam("done"))
+    .values(settled_generation=bindparam("done"), due_at=None, attempts=0, failing_since=None, owner=None,
+            expires_at=None)
+)  # fmt: skip
+
+
 def begin(conn: Connection, subject: str, now: float) -> None:
     """``touch`` for a subject that nobody can know yet: one statement."""
-    conn.execute(insert(work).values(subject=subject, generation=1, due_at=now))
+    conn.execute(insert(work), {"subject": subject, "generation": 1, "due_at": now})
 
 
 def touch(conn: Connection, subject: str, now: float, *, delete: bool = False) -> None:
@@ -57,19 +78,14 @@ def touch(conn: Connection, subject: str, now: float, *, delete: bool = False) -
     alone with this load balancer. ``failing_since`` stays: a load balancer that is written to more often than it may
     fail would else never be called ERROR.
     """
-    values = {
-        "generation": work.c.generation + 1,
-        "due_at": now,
-        "attempts": 0,
-        **({"delete_wanted": True} if delete else {}),
-    }
-    raised = update(work).where(work.c.subject == subject).values(values)
-    if conn.execute(raised).rowcount == 0:
+    raised = _RAISE.values(delete_wanted=True) if delete else _RAISE
+    which = {"of": subject, "now": now}
+    if conn.execute(raised, which).rowcount == 0:
         try:
             with conn.begin_nested():
                 conn.execute(insert(work).values(subject=subject, generation=1, due_at=now, delete_wanted=delete))
         except IntegrityError:  # another transaction was first
-            conn.execute(raised)
+            conn.execute(raised, which)
 
 
 def nudge(conn: Connection, subject: str, now: float) -> bool:
@@ -93,8 +109,8 @@ def generation(conn: Connection, subject: str) -> int:
 
 def due(conn: Connection, now: float, limit: int) -> list[str]:
     """Subjects that have something to do and no worker, the longest waiting first."""
-    query = select(work.c.subject).where(work.c.due_at <= now, _free(now)).order_by(work.c.due_at).limit(limit)
-    return list(conn.execute(query).scalars())
+    query = select(work.c.subject).where(work.c.due_at <= _NOW, _FREE).order_by(work.c.due_at).limit(limit)
+    return list(conn.execute(query, {"now": now}).scalars())
 
 
 def oldest(conn: Connection, now: float) -> float:
@@ -105,11 +121,10 @@ def oldest(conn: Connection, now: float) -> float:
 
 def claim(conn: Connection, subject: str, owner: str, now: float, lease_s: float) -> Lease | None:
     """Take the subject if it is due and free (or its lease has run out); the epoch rises."""
-    taken = {"owner": owner, "epoch": work.c.epoch + 1, "expires_at": now + lease_s}
-    free = (work.c.subject == subject, work.c.due_at <= now, _free(now))
-    if conn.execute(update(work).where(*free).values(taken)).rowcount == 0:
+    taken = {"of": subject, "now": now, "by": owner, "until": now + lease_s}
+    if conn.execute(_CLAIM, taken).rowcount == 0:
         return None
-    row = conn.execute(select(work).where(work.c.subject == subject)).one()
+    row = conn.execute(_ROW, {"of": subject}).one()
     return Lease(
         subject=subject, owner=owner, epoch=row.epoch, generation=row.generation, delete_wanted=row.delete_wanted,
         attempts=row.attempts, failing_since=row.failing_since, expires_at=row.expires_at,
@@ -135,18 +150,16 @@ def release(conn: Connection, hold: Hold) -> bool:
 def renew(conn: Connection, lease: Lease, now: float, lease_s: float) -> None:
     """Stay in possession for another ``lease_s``; raises Lost. On MariaDB and PostgreSQL it locks the row, so that
     called first it protects all that follows in the transaction."""
-    _ours(conn, lease, {"expires_at": now + lease_s})
+    ours = {"of": lease.subject, "its_epoch": lease.epoch, "until": now + lease_s}
+    if conn.execute(_RENEW, ours).rowcount == 0:
+        raise Lost(lease.subject)
 
 
 def settle(conn: Connection, lease: Lease, generation: int) -> bool:
     """Generation ``generation`` is done: nothing is due, the lease ends. False, and nothing is changed, when a write
     came meanwhile; raises Lost."""
-    done = {
-        "settled_generation": generation, "due_at": None, "attempts": 0, "failing_since": None, "owner": None,
-        "expires_at": None,
-    }  # fmt: skip
-    same = (work.c.subject == lease.subject, work.c.epoch == lease.epoch, work.c.generation == generation)
-    if conn.execute(update(work).where(*same).values(done)).rowcount == 1:
+    same = {"of": lease.subject, "its_epoch": lease.epoch, "done": generation}
+    if conn.execute(_SETTLE, same).rowcount == 1:
         return True
     _ours(conn, lease, {"epoch": lease.epoch})
     return False
@@ -185,10 +198,6 @@ def pause(attempts: int, longest_s: float, chance: float, *, broken: bool = Fals
     quarter (``chance`` from 0 to 1) so that those which failed together do not come back together."""
     first = _BROKEN_PAUSE_S if broken else _FIRST_PAUSE_S
     return float(min(first * 2.0 ** min(attempts, 20), longest_s) * (1 - chance / 4))
-
-
-def _free(now: float) -> ColumnElement[bool]:
-    return or_(work.c.owner.is_(None), work.c.expires_at < now)
 
 
 def _ours(conn: Connection, lease: Lease, values: dict[str, object]) -> None:

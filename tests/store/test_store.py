@@ -79,7 +79,7 @@ def test_a_deadlocked_transaction_is_done_again(store: Store) -> None:
         thread.start()
     for thread in threads:
         thread.join(20)
-    assert len(tries) == 3
+    assert len(tries) >= 3
     with store.read() as conn:
         assert list(conn.execute(select(ledger.c.attempts)).scalars()) == [2, 2]
 
