@@ -53,7 +53,9 @@ class Running:
             return ["127.0.0.1", s.getsockname()[1], "::1", self.member.port]
 
     def write(self, idle: float) -> None:
-        (self.directory / "relay.json").write_text(json.dumps({"doors": self.doors, "idle": idle}))
+        fresh = self.directory / "relay.new"
+        fresh.write_text(json.dumps({"doors": self.doors, "idle": idle}))
+        fresh.replace(self.directory / "relay.json")  # whole, as the agent writes it
 
     def again(self, idle: float) -> None:
         self.write(idle)
