@@ -76,6 +76,8 @@ class Store:
         """Give all connections back."""
         self.engine.dispose()
         self.reader.dispose()
+        if isinstance(self._turn, _Turn):
+            self._turn.close()
 
 
 class _Turn:
@@ -98,6 +100,13 @@ class _Turn:
         if self._file is not None:
             fcntl.flock(self._file, fcntl.LOCK_UN)
         self._ours.release()
+
+    def close(self) -> None:
+        """Give the file back; the next turn opens it again."""
+        with self._ours:
+            if self._file is not None:
+                os.close(self._file)
+                self._file = None
 
 
 def deadlocked(e: exc.OperationalError) -> bool:

@@ -1,5 +1,6 @@
 """Transactions on whatever database: views, turns, deadlocks, a database that goes away."""
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -140,3 +141,17 @@ def test_writers_of_one_file_take_turns(store: Store) -> None:
     assert time.monotonic() - began < 20
     for other in others:
         other.close()
+
+
+def test_a_closed_store_holds_no_file(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'x.sqlite'}")
+    for _ in range(2):  # one that is closed may be used again
+        with store.write() as conn:
+            conn.exec_driver_sql("CREATE TABLE IF NOT EXISTS t (a INTEGER)")
+        store.close()
+        held = {os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if _is_there(fd)}
+        assert not [path for path in held if str(tmp_path) in path]
+
+
+def _is_there(fd: str) -> bool:
+    return os.path.islink(f"/proc/self/fd/{fd}")
