@@ -17,7 +17,11 @@ def flow(proto: int, port: int, mark: int) -> bytes:
     """As the kernel tells of a flow that was translated; each mark's comes from another address."""
     client = attribute(1, attribute(1, struct.pack(">I", mark)))
     of_proto = attribute(1, bytes([proto])) + attribute(3, struct.pack(">H", port))
-    return struct.pack(">BBH", 2, 0, 0) + attribute(1, client + attribute(2, of_proto)) + attribute(8, struct.pack(">I", mark))
+    return (
+        struct.pack(">BBH", 2, 0, 0)
+        + attribute(1, client + attribute(2, of_proto))
+        + attribute(8, struct.pack(">I", mark))
+    )
 
 
 class Kernel(Tracking):
