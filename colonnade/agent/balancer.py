@@ -356,7 +356,7 @@ def _targets(want: Datagrams) -> Iterable[tuple[Key, Target]]:
 
 
 def _counters(listener: Listener, active: int, totals: tuple[int, ...]) -> Counters:
-    full = listener.limit is not None and active >= listener.limit
+    full = listener.limit is not None and active >= ruleset.full_from(listener.limit)
     into, out, new = totals
     return Counters(
         status="FULL" if full else "OPEN", bytes_in=into, bytes_out=out, active_connections=active,
