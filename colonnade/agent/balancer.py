@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 _NOTHING = Datagrams(vips=(), listeners=(), pools=())
 _LEVEL_EVERY = 1.0  # seconds between two looks at who has how many flows
 _KNOWS_SCTP = Path("/proc/sys/net/netfilter/nf_conntrack_sctp_timeout_established")
+_REFRESH_SHARE = (
+    4  # rules are changed for members' health in one part of five of the time: others need the threads, too
+)
 _LONGEST = 200  # letters of what a check said
 
 Pair = tuple[Listener, int]  # a listener, and the number of a member that it may have flows to
@@ -70,6 +73,7 @@ class Balancer:
         self._tally = Tally()
         self._flows = _Counted(Counter(), Counter())
         self._came: dict[str, int] = {}  # new flows by listener when they were last levelled
+        self._refresh_at = 0.0
         self._begun = self._soon = self._levelling = self._gone = False
 
     def parse(self, text: str | None) -> Datagrams:
@@ -212,12 +216,13 @@ class Balancer:
         """In the checks' thread: some member's health is another."""
         if not self._soon:
             self._soon = True
-            self._timers.after(0.0, self.refresh)
+            self._timers.after(max(0.0, self._refresh_at - time.monotonic()), self.refresh)
 
     def refresh(self) -> None:
         """Take in what the checks and the relay say."""
         self._soon = False
         with self._lock:
+            began = time.monotonic()
             if self._gone or self._loaded is None:
                 return
             before = _pairs(self._want, self._state)
@@ -230,6 +235,8 @@ class Balancer:
                 log.error("%s: the rules cannot be changed: %s", self._network.namespace, e)
                 self._timers.after(1.0, self._checked)
             self._forget(before)
+            now = time.monotonic()
+            self._refresh_at = now + _REFRESH_SHARE * (now - began)
         self._news()
 
     def _forget(self, before: set[Pair]) -> None:

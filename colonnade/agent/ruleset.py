@@ -10,6 +10,7 @@ Sets that remember clients, counters and limits live on when rules change: their
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, collapse_addresses, ip_address, ip_network
 from uuid import UUID
 
@@ -221,18 +222,23 @@ def _gate(
     listener: Listener, pool: Pool | None, vips: Mapping[int, list[str]], stuck: Mapping[int, str]
 ) -> Iterator[str]:
     """For every packet of a client: whether it may come in, what it counts, how long its flow lasts."""
-    if listener.allowed is not None:
-        networks = [ip_network((_ip(a), int(bits)), strict=False) for a, _, bits in
-                    (n.partition("/") for n in listener.allowed)]  # fmt: skip
-        for version, family in _FAMILIES.items():
-            inside = [str(n) for n in collapse_addresses(n for n in networks if n.version == version)]  # type: ignore[type-var]  # one version each
-            yield f"{family} saddr != {_set(inside)} drop" if inside else f"meta nfproto ipv{version} drop"
+    for version, family in _FAMILIES.items() if listener.allowed is not None else ():
+        inside = _inside(listener.allowed or (), version)
+        yield f"{family} saddr != {inside} drop" if inside else f"meta nfproto ipv{version} drop"
     yield f'counter name "{_name("in", listener)}"'
     for version in vips:
         if listener.protocol == "udp":
             yield f'meta nfproto ipv{version} ct state new ct timeout set "{_idle(listener, version)}"'
         if pool and stuck:
             yield f"ct mark != 0 update @{stuck[version]} {{ {_client(pool, version)} : ct mark }}"
+
+
+@lru_cache(maxsize=512)  # a thousand networks take 10 ms, and stay the same while members come and go
+def _inside(allowed: tuple[str, ...], version: int) -> str:
+    """The networks of one IP version as a set; nothing when there are none."""
+    networks = [ip_network((_ip(a), int(bits)), strict=False) for a, _, bits in (n.partition("/") for n in allowed)]
+    found = [str(n) for n in collapse_addresses(n for n in networks if n.version == version)]  # type: ignore[type-var]  # one version each
+    return _set(found) if found else ""
 
 
 def _pick(

@@ -1,5 +1,6 @@
 """The balancer alone, in a namespace without a fabric."""
 
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -111,3 +112,30 @@ def test_rules_that_the_kernel_refuses_change_nothing(
             alone.apply(text(UDP, SCTP), "e")
     assert rules.names(ruleset.TABLE, namespace) == before
     assert set(alone.look("e").listeners) == {UDP.id}
+
+
+class Later:
+    """Timers that only note when they would call."""
+
+    def __init__(self) -> None:
+        self.pauses: list[float] = []
+
+    def after(self, seconds: float, call: object) -> None:
+        self.pauses.append(seconds)
+
+
+def test_members_whose_health_changes_all_the_time_leave_the_threads_to_others(
+    alone: balancer.Balancer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A member's owner says how often that is; with many listeners, each change of the rules takes seconds."""
+    alone.apply(text(UDP), "e")
+    timers = Later()
+    monkeypatch.setattr(alone, "_timers", timers)
+    alone._checked()
+    monkeypatch.setattr(alone, "_load", lambda: time.sleep(0.2))
+    alone.refresh()
+    alone._checked()
+    alone._checked()  # the first one is still to come
+    assert timers.pauses[0] == 0.0
+    assert len(timers.pauses) == 2
+    assert 0.7 < timers.pauses[1] < 2.0
