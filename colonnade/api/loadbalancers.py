@@ -30,9 +30,9 @@ from colonnade.api.transport import answer, caller, read_body
 from colonnade.api.trees import Change, How
 from colonnade.api.writing import Api
 from colonnade.clock import utc
-from colonnade.drivers.provider import NotEnabled, own
+from colonnade.drivers.provider import NotEnabled
 from colonnade.errors import Busy, Conflict, Invalid, Later, NotFound
-from colonnade.model import Caller, LoadBalancer, Tree
+from colonnade.model import Caller, LoadBalancer, Tree, foreign
 from colonnade.store import query, tables
 from colonnade.types import UUID, Json
 
@@ -78,7 +78,7 @@ class LoadBalancers(Kind[LoadBalancer]):
         vip.check_words(given, self.api.settings.networking)
         vip.check_traffic(self.api.network, who, given)
         vip.check_network(self.api.network, who, given, wish.vip_networks, self.api.settings.networking)
-        if own(provider):
+        if not foreign(provider):
             place = vip.resolve(self.api.network, who, lb_id, project_id, given)
         else:
             place = provided_vip.resolve(self.api, who, provider, lb_id, project_id, given)
@@ -149,7 +149,7 @@ class LoadBalancers(Kind[LoadBalancer]):
         lb = tree.load_balancer
         if not cascade and trees.staying((*tree.listeners, *tree.pools)):
             raise Invalid(f"Validation failure: Cannot delete Load Balancer {lb.id} - it has children")
-        if trees.going(lb):
+        if lb.going:
             raise Conflict(f"Invalid state {lb.provisioning_status} of loadbalancer resource {lb.id}")
         new = trees.leaving(lb, utc(self.api.clock.now()))
         sentence = f"Asked to delete {name(lb)}{' and all it has' if cascade else ''}."
