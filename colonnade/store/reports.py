@@ -37,7 +37,7 @@ NUMBERS = ("active_connections", *COUNTERS)
 _VOCABULARY: dict[str, frozenset[str]] = {
     "provisioning_status": frozenset({*ProvisioningStatus, DELETED}), "operating_status": frozenset(OperatingStatus),
 }  # fmt: skip
-_MOST = 2**63 - 1
+_MOST, _MOST_AT_A_TIME = 2**63 - 1, 2**31 - 1  # what the columns hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +154,11 @@ def count(conn: Connection, item: object) -> None:
     if not isinstance(item, Mapping) or not isinstance(item.get("id"), str):
         raise Refused("An item of the statistics has no id.", stats_object="listeners")
     id = item["id"]
-    missing = [name for name in NUMBERS if not _countable(item.get(name))]
+    missing = [name for name in NUMBERS if not _countable(item.get(name), name)]
     if missing:
         raise Refused(
-            f"The statistics of listener {id} need a number, 0 or greater: {', '.join(missing)}.",
+            f"The statistics of listener {id} need a number, 0 or greater and not beyond all measure: "
+            f"{', '.join(missing)}.",
             stats_object="listeners", stats_object_id=id, stats_record=dict(item),
         )  # fmt: skip
     query = select(listener.c.loadbalancer_id, load_balancer.c.provider).where(
@@ -182,8 +183,9 @@ def count(conn: Connection, item: object) -> None:
             conn.execute(change)
 
 
-def _countable(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST
+def _countable(value: object, name: str) -> bool:
+    most = _MOST_AT_A_TIME if name == "active_connections" else _MOST
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
 
 
 def _id(kind: str, item: object) -> str:
