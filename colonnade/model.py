@@ -49,6 +49,7 @@ from colonnade.types import (
     Tags,
     Text,
     TlsVersion,
+    Unique,
     Url,
     UrlPath,
     Uuid,
@@ -102,7 +103,7 @@ class LoadBalancer(Resource):
     vip_network_id: Fixed[Uuid | None] = None
     vip_qos_policy_id: Uuid | None = None
     vip_vnic_type: Shown[str] = "normal"
-    vip_sg_ids: Annotated[tuple[Uuid, ...], MaxLen(20)] = ()
+    vip_sg_ids: Annotated[tuple[Uuid, ...], MaxLen(20), Unique()] = ()
     additional_vips: Fixed[Annotated[tuple[AdditionalVip, ...], MaxLen(20)]] = ()
     provider: Fixed[Text | None] = None
     flavor_id: Fixed[Uuid | None] = None

@@ -66,7 +66,6 @@ class LoadBalancers(Kind[LoadBalancer]):
         fields = {
             **given, "provider": provider, "topology": wish.topology, "compute_flavor": wish.compute_flavor,
             "compute_zone": wish.compute_zone, "vip_vnic_type": wish.vnic_type,
-            "vip_sg_ids": _once(given.get("vip_sg_ids")),
         }  # fmt: skip
         for subnet_id in below.subnet_ids:
             vip.check_subnet(self.api.network, who, subnet_id)
@@ -135,8 +134,6 @@ class LoadBalancers(Kind[LoadBalancer]):
         vip.check_traffic(self.api.network, who, given)
 
     def update(self, tree: Tree, old: LoadBalancer, given: Json) -> Change:
-        if "vip_sg_ids" in given:
-            given = {**given, "vip_sg_ids": _once(given["vip_sg_ids"])}
         new = trees.changed(old, given, utc(self.api.clock.now()))
         rules.vip_takes_groups(new, trees.staying(tree.listeners))
         return _change(tree, new, f"Asked to change {name(new)}.")
@@ -160,10 +157,6 @@ class LoadBalancers(Kind[LoadBalancer]):
         lb = tree.load_balancer
         new = dataclasses.replace(trees.pending(lb), incarnation=lb.incarnation + 1)
         return _change(tree, new, f"Asked to replace the amphorae of {name(lb)}.", "failover")
-
-
-def _once(ids: tuple[str, ...] | None) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(ids or ()))
 
 
 def _change(tree: Tree, new: LoadBalancer, sentence: str, how: How = "") -> Change:
