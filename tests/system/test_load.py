@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 from faults import MONITOR
+from kernel import Echo
 from load import Share, load
 from standalone import Api, Json, Standalone, WebServer
 from support import eventually
 from test_certificate_life import CA, keys, secret, served
-from test_udp import Echo
 
 pytestmark = [pytest.mark.system, pytest.mark.root]
 
