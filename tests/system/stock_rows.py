@@ -36,7 +36,7 @@ class World:
     names: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        environment = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "OS_CLOUD": "colonnade",
+        environment = {"PATH": "/usr/bin:/bin", "HOME": str(self.standalone.state / "home"), "OS_CLOUD": "colonnade",
                        "OS_CLIENT_CONFIG_FILE": str(self.standalone.state / "clouds.yaml")}  # fmt: skip
         # It waits as often as it would, but a tenth as long each time: 3 s for each --wait are no finding.
         self._process = subprocess.Popen(
