@@ -240,7 +240,7 @@ class Balancer:
         self._news()
 
     def _forget(self, before: set[Pair]) -> None:
-        """Drop the flows of listeners and members that were there before and are not now."""
+        """Drop the flows that listeners and members had before, of those that are not there now."""
         gone = before - _pairs(self._want, self._state)
         left = _pairs(self._want, self._state)
         numbers, ports = {n for _, n in left}, {(x.id, x.protocol, x.port) for x, _ in left}
@@ -312,7 +312,10 @@ class Balancer:
                 return
             try:
                 self._count()
-                came = {name[4:]: n for name, (n, _) in self._tracking.counters().items() if name.startswith("new_")}
+                counters = self._tracking.counters()
+                came = {
+                    of[1]: n for name, (n, _) in counters.items() if (of := ruleset.counted(name)) and of[0] == "new"
+                }
                 slots = {p.id: s for p in self._want.pools if (s := self._slots(p, came))}
                 self._came = came
                 if slots != self._state.slots:
@@ -325,8 +328,8 @@ class Balancer:
     def _slots(self, pool: Pool, came: dict[str, int]) -> dict[str, int] | None:
         if pool.algorithm != "LEAST_CONNECTIONS":
             return None
-        names = [x.id.replace("-", "") for x in self._want.listeners if x.pool == pool.id]
-        expected = sum(max(0, came.get(n, 0) - self._came.get(n, 0)) for n in names)
+        mine = [x.id for x in self._want.listeners if x.pool == pool.id]
+        expected = sum(max(0, came.get(n, 0) - self._came.get(n, 0)) for n in mine)
         number = ruleset.numbers(self._want)
         weights = {m.id: m.weight for m in ruleset.able(pool, self._state.down)}
         flows = {m: self._flows.numbers[number[m]] for m in weights}

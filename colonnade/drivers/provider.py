@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from colonnade.errors import ApiError, Busy, Conflict, Invalid, ProviderFailed, Unsupported
-from colonnade.model import OWN_PROVIDERS
 
 log = logging.getLogger(__name__)
 
@@ -208,8 +207,3 @@ def _note(provider: str, e: Exception) -> None:
 
 def _for_operators(e: Exception) -> str:
     return str(getattr(e, "operator_fault_string", None) or e)
-
-
-def own(provider: str) -> bool:
-    """Whether the provider is the one that is built in."""
-    return provider in OWN_PROVIDERS

@@ -152,7 +152,7 @@ def test_statistics_are_absolute(scene: Scene, library: DriverLibrary) -> None:
     ids, others = scene.tree(), scene.tree()
     library.update_listener_statistics(numbers(ids["listeners"], 1000))
     library.update_listener_statistics(numbers(ids["listeners"], 10))
-    library.update_listener_statistics(numbers(others["listeners"], 2**40))
+    library.update_listener_statistics(numbers(others["listeners"], 2**40, active_connections=2**31 - 1))
     shown = {"active_connections": 10, "bytes_in": 11, "bytes_out": 12, "request_errors": 13, "total_connections": 14}
     with scene.store.read() as conn:
         assert query.listener_statistics(conn, ids["listeners"]) == shown
@@ -168,6 +168,12 @@ def test_all_numbers_are_needed(scene: Scene, library: DriverLibrary, wrong: Any
     assert (e.value.stats_object, e.value.stats_object_id) == ("listeners", id)
     with scene.store.read() as conn:
         assert query.listener_statistics(conn, id)["bytes_out"] == 0
+
+
+def test_no_number_is_beyond_what_is_stored(scene: Scene, library: DriverLibrary) -> None:
+    id = scene.tree()["listeners"]
+    with pytest.raises(exceptions.UpdateStatisticsError, match="active_connections"):
+        library.update_listener_statistics(numbers(id, 1, active_connections=2**31))
 
 
 def test_statistics_of_nothing(scene: Scene, library: DriverLibrary) -> None:
