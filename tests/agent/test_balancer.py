@@ -1,5 +1,6 @@
 """The balancer alone, in a namespace without a fabric."""
 
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from colonnade.agent import balancer, namespaces, rules, ruleset
 from colonnade.agent.checks import Checks
 from colonnade.agent.network import AmphoraNetwork
 from colonnade.agent.refused import Refused
+from colonnade.agent.runtime import Statistics
 from colonnade.agent.timers import Timers
 from colonnade.agent.tracking import Pace
 from colonnade.datagrams import Datagrams, Listener
@@ -139,3 +141,33 @@ def test_members_whose_health_changes_all_the_time_leave_the_threads_to_others(
     assert timers.pauses[0] == 0.0
     assert len(timers.pauses) == 2
     assert 0.7 < timers.pauses[1] < 2.0
+
+
+def test_no_timer_waits_for_a_change_that_takes_long(alone: balancer.Balancer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The timers' four threads send all amphorae's heartbeats."""
+    alone.apply(text(UDP), "e")
+    before = alone.look("e")
+    assert list(before.listeners) == [UDP.id]
+    timers = Later()
+    monkeypatch.setattr(alone, "_timers", timers)
+    held, end = threading.Event(), threading.Event()
+
+    def change() -> None:
+        with alone._lock:
+            held.set()
+            end.wait(10)
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    held.wait(10)
+    began = time.monotonic()
+    try:
+        assert alone.look("e") == before
+        assert alone.look("another") == Statistics()
+        alone.refresh()
+        alone._level()
+        assert time.monotonic() - began < 2
+        assert len(timers.pauses) == 2  # both are done later
+    finally:
+        end.set()
+        thread.join()
