@@ -89,6 +89,7 @@ class SecurityGroups(Kind):
         change(conn, local_security_group, item["id"], now, **values)
 
     def delete(self, conn: Connection, caller: Caller, item: Json, now: float) -> None:
+        _hold(conn, item["id"])
         if found := users(conn, item["id"]):
             raise SecurityGroupInUse(
                 f"Security Group {item['id']} in use: the VIP of load balancer {found[0].id} is in it. Set that load "
@@ -99,6 +100,14 @@ class SecurityGroups(Kind):
 
     def concerned(self, conn: Connection, item: Json) -> list[str]:
         return []
+
+
+def _hold(conn: Connection, group_id: object) -> None:
+    """Have others who make a rule of the group, or remove it, wait until the transaction ends: nobody counts its rules,
+    or looks for an equal one, or removes them, while another makes one."""
+    if isinstance(group_id, str):
+        c = local_security_group.c
+        conn.execute(select(c.id).where(c.id == group_id).with_for_update())
 
 
 _NO_GROUPS = "members of groups are VIPs here, which start no connections; name addresses by remote_ip_prefix."
@@ -143,6 +152,7 @@ class SecurityGroupRules(Kind):
         return [_rule(r) for r in conn.execute(query)]
 
     def create(self, conn: Connection, caller: Caller, given: Json, now: float) -> str:
+        _hold(conn, given.get("security_group_id"))
         group = find(conn, SecurityGroups(), caller, given.get("security_group_id"))
         may_change(SecurityGroups(), caller, group)
         fields = _understood(given)
