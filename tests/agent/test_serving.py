@@ -124,6 +124,22 @@ def test_reloads_under_traffic_fail_nothing(rig: Rig) -> None:
     assert after != before
 
 
+def test_who_keeps_connections_and_reloads_does_not_fill_the_host_with_processes(rig: Rig) -> None:
+    amphora, vip, own = rig.amphora(), rig.address(), rig.address()
+    held: list[socket.socket] = []
+    with contextlib.ExitStack() as stack:
+        for n in range(30):
+            text = config(vip, servers={"m1": f"{rig.net}.0.10:80"}, extra=f"    timeout queue {n + 1}s\n")
+            rig.push(rig.bundle(amphora, vip, text, own=own))
+            held.append(stack.enter_context(socket.create_connection((vip, 80), 2)))
+            held[-1].sendall(b"GET / HTTP/1.1\r\n")  # not whole: it goes on as long as its process does
+        eventually(lambda: len(rig.processes(amphora)) == 25)
+        for s in held[-20:]:
+            s.settimeout(3)
+            s.sendall(b"Host: x\r\n\r\n")
+            assert s.recv(15) == b"HTTP/1.1 200 OK"
+
+
 def test_a_reload_believes_the_configuration_not_what_was_set_at_run_time(rig: Rig) -> None:
     vip, amphora = rig.address(), rig.amphora()
     check = " check inter 100ms fall 1 rise 1"
