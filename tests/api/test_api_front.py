@@ -11,6 +11,8 @@ from lb_service import Service
 from colonnade.api import front
 from colonnade.settings import Cors, OsloMiddleware, Settings, WrongSetting, load
 
+pytestmark = pytest.mark.any_database
+
 _TOKEN = {"X-Auth-Token": "alice"}
 
 

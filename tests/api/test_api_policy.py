@@ -13,6 +13,8 @@ from colonnade.api import access, policies
 from colonnade.model import Caller
 from colonnade.settings import OsloPolicy, Settings, WrongSetting, load
 
+pytestmark = pytest.mark.any_database
+
 FILES = Path(__file__).parents[2] / "etc" / "policy"
 READ = ("get_all", "get_one")
 WRITE = ("post", "put", "delete")

@@ -17,6 +17,8 @@ from colonnade.settings import load
 from colonnade.store import schema
 from colonnade.store.store import Store
 
+pytestmark = pytest.mark.any_database
+
 REFUSAL = "Policy does not allow this request to be performed."
 FILES = Path(__file__).parents[2] / "etc" / "policy"
 

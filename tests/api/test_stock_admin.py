@@ -26,6 +26,8 @@ from colonnade.store import tables
 from colonnade.store.store import Store
 from colonnade.worker.loop import Worker
 
+pytestmark = pytest.mark.any_database
+
 _SHELL = Path(__file__).parents[1] / "local" / "openstack_shell.py"
 
 
