@@ -108,6 +108,8 @@ def _start(state: Path, args: argparse.Namespace) -> None:
     _check_port(args.port)
     if args.config:
         own = settings.load([str(args.config)])  # a wrong one is refused before anything is written
+        for sentence in settings.ignored([str(args.config)]):
+            sys.stderr.write(f"try: {sentence}\n")
         if args.demo and not wiring.uses_agent(own):
             raise Refused("--demo needs the agent, which [drivers] compute and amphora = noop leave out: drop either.")
     (state / "etc").mkdir(parents=True, exist_ok=True)

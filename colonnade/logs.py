@@ -16,7 +16,7 @@ def begin(debug: bool) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.DEBUG if debug else logging.INFO)
-    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # what an upgrade did, store.schema says
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # it says WARNING for each request that waits a moment
 
 

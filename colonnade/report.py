@@ -124,7 +124,8 @@ def markdown(settings: Settings) -> str:
         "# Settings\n\n"
         "Made from the code by `colonnade config --markdown`. Settings stand in a file that `--config-file` names\n"
         "(with `./try`: `--config`); all have defaults. A wrong value stops a program at its start, with the option's\n"
-        "name. `colonnade config` prints the values in force.\n"
+        "name; an option that there is not is ignored, and the start says so. `colonnade config` prints the values in\n"
+        "force.\n"
     ]
     for section, options in _options(settings):
         out.append(f"\n## [{section}]\n\n| option | default | what |\n|---|---|---|\n")

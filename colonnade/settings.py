@@ -5,6 +5,7 @@ option's name.
 """
 
 import dataclasses
+import difflib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ def _option(default: Any, help: str, **limits: Any) -> Any:  # noqa: ANN401 - th
     return field(default=default, metadata={"help": help, **limits})
 
 
+_SHARED = {"DEFAULT", "database", "oslo_middleware", "cors", "oslo_policy"}  # libraries have options there, too
 _VERSIONS = ["SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"]
 _ALPN = ["h2", "http/1.1", "http/1.0"]
 _CIPHERS = ":".join((
@@ -413,7 +415,9 @@ def load(files: list[str]) -> Settings:
         conf([], project="colonnade", default_config_files=files, default_config_dirs=[])
         read = {name: _read(conf if name == "default" else conf[name], t) for name, t in types.items()}
         found = Settings(**read, files=tuple(files))
-    except (cfg.ConfigFileValueError, cfg.ConfigFileParseError, cfg.ConfigFilesNotFoundError, ValueError) as e:
+    except OSError as e:
+        raise WrongSetting(f"{e.filename} cannot be read: {e.strerror}.") from e
+    except (cfg.Error, ValueError) as e:
         raise WrongSetting(re.sub(r"from LocationInfo\(.*detail='([^']*)'\)", r"in \1", str(e))) from e
     api = found.api_settings
     if api.auth_strategy == "noauth" and not loopback.means_loopback(api.bind_host):
@@ -432,6 +436,25 @@ def load(files: list[str]) -> Settings:
             f"enabled_provider_drivers: {', '.join(found.providers)}."
         )
     return found
+
+
+def ignored(files: list[str]) -> list[str]:
+    """A sentence about each option in a section of ours that means nothing here; most are misspelt."""
+    known = {"DEFAULT" if f.name == "default" else f.name: _names(f) for f in sections()}
+    said = []
+    for file in files:
+        found: dict[str, dict[str, list[str]]] = {}
+        cfg.ConfigParser(file, found).parse()
+        for section in known.keys() & found.keys() - _SHARED:
+            for option in sorted(found[section].keys() - known[section]):
+                near = difflib.get_close_matches(option, known[section], n=1)
+                meant = f" Is {near[0]} meant?" if near else ""
+                said.append(f"{file}: there is no option {option} in [{section}]; it is ignored.{meant}")
+    return sorted(said)
+
+
+def _names(section: "dataclasses.Field[Any]") -> set[str]:
+    return {f.name for f in dataclasses.fields(_section_type(section))}
 
 
 def _section_type(f: "dataclasses.Field[Any]") -> type[Any]:

@@ -1,6 +1,7 @@
 """The database's schema: bringing it up to date, and telling whether it is. The steps are in ``store.migrations``."""
 
 import io
+import logging
 from pathlib import Path
 
 from alembic import command
@@ -12,6 +13,7 @@ from sqlalchemy import Connection
 
 from colonnade.store.store import Store
 
+log = logging.getLogger(__name__)
 _SCRIPTS = Path(__file__).parent / "migrations"
 
 
@@ -22,7 +24,10 @@ def upgrade(url: str) -> None:
         with store.write() as conn:
             if conn.dialect.name in ("mysql", "mariadb"):
                 _compare_exactly(conn)
+            before = MigrationContext.configure(conn).get_current_revision()
             command.upgrade(_config(attributes={"connection": conn}), "head")
+            if before != head():
+                log.info("The tables were upgraded.", extra={"before": before or "no tables", "now": head()})
     finally:
         store.close()
 

@@ -6,7 +6,7 @@ import pytest
 
 from colonnade import report
 from colonnade.cli import main
-from colonnade.settings import Settings, load
+from colonnade.settings import Settings, ignored, load
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 
@@ -51,3 +51,23 @@ def test_a_wrong_value_stops_a_program_with_its_name(
 def test_a_missing_file_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "--config-file", "/nonexistent/own.conf"]) == 2
     assert "/nonexistent/own.conf" in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "--config-file", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert str(tmp_path) in said
+    assert "cannot be read" in said
+
+
+def test_a_misspelt_option_is_told(tmp_path: Path) -> None:
+    own = tmp_path / "own.conf"
+    own.write_text(
+        "[api_settings]\nbind_port = 99\nbind_prot = 99\n[DEFAULT]\ntransport_url = x\n[a_provider]\nits = own\n"
+    )
+    assert ignored([str(own)]) == [
+        f"{own}: there is no option bind_prot in [api_settings]; it is ignored. Is bind_port meant?"
+    ]
+    every = tmp_path / "every.conf"
+    every.write_text(report.configuration(Settings()))
+    assert ignored([str(every)]) == []

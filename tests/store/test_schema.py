@@ -37,6 +37,15 @@ def _limits(hint: Any) -> Iterator[int]:
         yield from _limits(part)
 
 
+def test_an_upgrade_is_one_line_of_the_log(tmp_path: Path) -> None:
+    own = tmp_path / "own.conf"
+    own.write_text(f"[database]\nconnection = sqlite:///{tmp_path / 'x.sqlite'}\n")
+    for action, said in (("upgrade", 1), ("upgrade", 0), ("check", 0)):
+        command = [sys.executable, "-m", "colonnade", "db", action, "--config-file", str(own)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert len(done.stderr.splitlines()) == said, done.stderr
+
+
 def test_upgrading_twice_changes_nothing(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'x.sqlite'}"
     schema.upgrade(url)

@@ -8,7 +8,7 @@ from standalone import Standalone, run
 
 
 class Echo:
-    """A member on an address of this machine: answers its name."""
+    """A member on an address of this machine: answers its name, or without one what it was sent."""
 
     def __init__(self, address: str, name: str) -> None:
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -22,7 +22,7 @@ class Echo:
             while True:
                 data, sender = self.socket.recvfrom(2048)
                 if data:
-                    self.socket.sendto(self._name, sender)
+                    self.socket.sendto(self._name or data, sender)
 
     def close(self) -> None:
         with contextlib.suppress(OSError):

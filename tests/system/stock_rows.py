@@ -36,7 +36,7 @@ class World:
     names: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        environment = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "OS_CLOUD": "colonnade",
+        environment = {"PATH": "/usr/bin:/bin", "HOME": str(self.standalone.state / "home"), "OS_CLOUD": "colonnade",
                        "OS_CLIENT_CONFIG_FILE": str(self.standalone.state / "clouds.yaml")}  # fmt: skip
         # It waits as often as it would, but a tenth as long each time: 3 s for each --wait are no finding.
         self._process = subprocess.Popen(
@@ -47,7 +47,7 @@ class World:
     def close(self) -> None:
         self._process.communicate()
 
-    def run(self, text: str, form: bool = False, column: str | None = None) -> tuple[int, Any, str]:
+    def run(self, text: str, form: bool = False) -> tuple[int, Any, str]:
         """One command of the client: its exit code, what it shows (parsed JSON where it is), what it complains."""
         words = [string.Template(w).substitute(self.names) for w in shlex.split(text)]
         words += ["-f", "json"] if form else []
@@ -86,7 +86,7 @@ class Row:
     gone: bool = False
     keep: str = ""
 
-    def check(self, world: World) -> None:
+    def __call__(self, world: World) -> None:
         """Run it. Raises AssertionError."""
         code, out, err = world.run(self.command, form=_forms(self.command))
         if self.says:
@@ -114,7 +114,7 @@ class Row:
         return True
 
 
-Step = Row | Callable[[World], None]  # or something that happens outside the client
+Step = Callable[[World], None]  # a row, or something that happens outside the client
 
 
 def _compare(world: World, shows: Shows | None, out: Any) -> None:
