@@ -28,7 +28,6 @@ install_packages() {
 haproxy haproxy
 keepalived keepalived
 nft nftables
-conntrack conntrack
 ip iproute2
 ping iputils-ping
 curl curl
