@@ -13,7 +13,7 @@ from every_request import REQUESTS, Furnished, Request, furnish
 from lb_service import TOKENS, Service
 
 from colonnade.api import openapi, policies
-from colonnade.settings import load
+from colonnade.configuration import load
 from colonnade.store import schema
 from colonnade.store.store import Store
 
