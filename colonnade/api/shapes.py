@@ -129,11 +129,6 @@ def parse(shape: type[BaseModel], inner: Any, where: str) -> Json:  # noqa: ANN4
         raise Invalid(" ".join(_sentence(detail, where) for detail in e.errors(include_url=False))) from e
 
 
-def marks(cls: type[Any]) -> dict[str, list[Any]]:
-    hints = typing.get_type_hints(cls, include_extras=True)
-    return {f.name: list(getattr(hints[f.name], "__metadata__", ())) for f in dataclasses.fields(cls)}
-
-
 def _given(value: Any) -> Any:  # noqa: ANN401 - any part of a body
     if isinstance(value, BaseModel):
         return {name: _given(v) for name, v in _fields(value)}
@@ -215,7 +210,7 @@ def _creation(
     hints = typing.get_type_hints(cls, include_extras=True)
     fields: _Fields = {}
     for f in dataclasses.fields(cls):
-        notes = marks(cls)[f.name]
+        notes = getattr(hints[f.name], "__metadata__", ())
         if Mark.SHOWN not in notes and Mark.HIDDEN not in notes and f.name not in without:
             fields[f.name] = (hints[f.name], "optional" if _has_default(f) else "required", f.default)
     for name, hint in {**_ALSO_AT_CREATION[cls], **instead}.items():
@@ -228,7 +223,7 @@ def _change(cls: type[Any]) -> type[BaseModel]:
     hints = typing.get_type_hints(cls, include_extras=True)
     fields: _Fields = {}
     for f in dataclasses.fields(cls):
-        notes = marks(cls)[f.name]
+        notes = getattr(hints[f.name], "__metadata__", ())
         if not {Mark.SHOWN, Mark.HIDDEN, Mark.FIXED}.intersection(notes):
             hint = _CHANGED_PERSISTENCE if f.name == "session_persistence" else hints[f.name]
             fields[f.name] = (hint, "optional" if _has_default(f) else "not null", dataclasses.MISSING)
