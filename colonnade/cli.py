@@ -249,7 +249,7 @@ def _prepare(args: argparse.Namespace) -> int:
 
 def _facts(args: argparse.Namespace) -> int:
     from colonnade import supervisor, wiring
-    from colonnade.settings import ignored
+    from colonnade.configuration import ignored
 
     s = _settings(args)
     facts = supervisor.Facts(
@@ -294,7 +294,7 @@ def _policy(args: argparse.Namespace) -> int:
 
 
 def _settings(args: argparse.Namespace) -> "Settings":
-    from colonnade.settings import load
+    from colonnade.configuration import load
 
     return load(args.config_file)
 

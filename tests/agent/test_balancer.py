@@ -1,7 +1,6 @@
 """The balancer alone, in a namespace without a fabric."""
 
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,14 +28,6 @@ class NoRelay:
     def close(self) -> None: ...
     def ports(self) -> dict[str, int]:
         return {}
-
-
-@pytest.fixture
-def namespace() -> Iterator[str]:
-    name = f"balancer-{uuid.uuid4().hex[:8]}"
-    namespaces.create(name)
-    yield name
-    namespaces.remove(name)
 
 
 @pytest.fixture
