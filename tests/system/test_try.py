@@ -56,6 +56,21 @@ def test_try_again_changes_nothing(standalone: Standalone) -> None:
     assert {p: standalone.pid(p) for p in programs} == programs
 
 
+def test_try_again_brings_a_dead_keeper_back(standalone: Standalone) -> None:
+    api = standalone.admin()
+    lb = api.create("kept", [{"address": m, "protocol_port": 80} for m in standalone.members])
+    vip = api.until_active(lb["id"])["vip_address"]
+    eventually(lambda: len(bodies(vip)) == 2)
+    served = standalone.haproxies()
+    standalone.kill("keeper")
+    assert "The keeper was gone" in standalone.start()
+    assert standalone.pid("keeper")
+    assert standalone.haproxies() == served
+    assert fetch(vip) is not None
+    api.delete(f"lbaas/loadbalancers/{lb['id']}?cascade=true")
+    api.until_gone(lb["id"])
+
+
 def test_only_the_agent_and_the_supervisor_run_as_root(standalone: Standalone) -> None:
     for program in ("api", "worker", "health-manager", "housekeeping"):
         status = Path(f"/proc/{standalone.pid(program)}/status").read_text()
