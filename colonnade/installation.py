@@ -456,7 +456,7 @@ Passwords: {state}/clouds.yaml (admin) and {state}/secrets/passwords.env. Logs: 
 What runs: sudo {state}/bin/colonnade status{"" if not noauth else "    Without a token: OS_CLOUD=colonnade-noauth"}""")
     demo = state / "demo.env"
     if demo.exists():
-        print(f"Demo web servers: {demo.read_text().strip()} (also in {demo})")
+        print(f"Demo servers: {demo.read_text().strip()} (also in {demo})")
 
 
 if __name__ == "__main__":
