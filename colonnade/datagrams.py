@@ -16,7 +16,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Member:
-    """Where packets are sent to. ``drained``: by its weight 0."""
+    """Where packets are sent to. With weight 0 it keeps its flows and gets no new ones."""
 
     id: str
     address: str

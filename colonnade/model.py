@@ -7,7 +7,7 @@ Values are plain: addresses are normalised text, times naive UTC, lists tuples, 
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Protocol
+from typing import Annotated, Protocol, TypeVar, cast
 
 from annotated_types import MaxLen
 
@@ -49,6 +49,7 @@ from colonnade.types import (
     Tags,
     Text,
     TlsVersion,
+    Unique,
     Url,
     UrlPath,
     Uuid,
@@ -57,6 +58,8 @@ from colonnade.types import (
 from colonnade.wire import Admission, Limit
 
 OWN_PROVIDERS = frozenset({"amphora", "octavia"})  # two names of the provider that is built in
+
+R = TypeVar("R", bound="Resource")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,6 +76,11 @@ class Resource:
     created_at: Shown[datetime]
     updated_at: Shown[datetime | None] = None
     tags: Tags = ()
+
+    @property
+    def going(self) -> bool:
+        """Whether it is on its way out."""
+        return self.provisioning_status is ProvisioningStatus.PENDING_DELETE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,7 +103,7 @@ class LoadBalancer(Resource):
     vip_network_id: Fixed[Uuid | None] = None
     vip_qos_policy_id: Uuid | None = None
     vip_vnic_type: Shown[str] = "normal"
-    vip_sg_ids: Annotated[tuple[Uuid, ...], MaxLen(20)] = ()
+    vip_sg_ids: Annotated[tuple[Uuid, ...], MaxLen(20), Unique()] = ()
     additional_vips: Fixed[Annotated[tuple[AdditionalVip, ...], MaxLen(20)]] = ()
     provider: Fixed[Text | None] = None
     flavor_id: Fixed[Uuid | None] = None
@@ -109,7 +117,7 @@ class LoadBalancer(Resource):
     @property
     def foreign(self) -> bool:
         """Whether a third party's provider serves it, and not the loop."""
-        return self.provider is not None and self.provider not in OWN_PROVIDERS
+        return foreign(self.provider)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -432,7 +440,23 @@ class Tree:
     generation: int = 0
     delete_wanted: bool = False
 
+    def every(self, cls: type[R]) -> tuple[R, ...]:
+        """What the load balancer has of this class."""
+        return cast(tuple[R, ...], getattr(self, PARTS[cls]))
 
-USER_RESOURCES: tuple[type[Resource], ...] = (
-    LoadBalancer, Listener, Pool, Member, HealthMonitor, L7Policy, L7Rule,
-)  # fmt: skip
+    @property
+    def objects(self) -> list[Resource]:
+        """The load balancer and all that it has but amphorae."""
+        return [self.load_balancer, *(value for cls in PARTS for value in self.every(cls))]
+
+
+PARTS: dict[type[Resource], str] = {  # what a load balancer has, and where its tree keeps it
+    Listener: "listeners", Pool: "pools", Member: "members", HealthMonitor: "health_monitors",
+    L7Policy: "l7policies", L7Rule: "l7rules",
+}  # fmt: skip
+USER_RESOURCES: tuple[type[Resource], ...] = (LoadBalancer, *PARTS)
+
+
+def foreign(provider: str | None) -> bool:
+    """Whether it is a third party's. None: the provider that is built in."""
+    return provider is not None and provider not in OWN_PROVIDERS

@@ -135,6 +135,9 @@ class ProvisioningStatus(StrEnum):
     ERROR = "ERROR"
 
 
+PENDING = tuple(s for s in ProvisioningStatus if s.startswith("PENDING_"))  # something is asked for, and not done yet
+
+
 class OperatingStatus(StrEnum):
     """How an object does, as seen by the amphorae."""
 

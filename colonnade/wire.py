@@ -25,6 +25,7 @@ from typing import Any
 
 VERSION = 1
 STATISTICS = "colonnade-statistics"  # a frontend of an amphora's own, which is nobody's listener
+METRICS = "metrics.lua"  # the file of a bundle that makes HAProxy answer Prometheus
 _MAGIC = b"CLN1"
 _MAC_BYTES = 32
 MAX_DATAGRAM = 65507

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator
 
 from colonnade import wire
-from colonnade.agent import namespaces
+from colonnade.agent import datagram_rows, namespaces
 from colonnade.agent.balancer import Balancer
 from colonnade.agent.beat import Beats
 from colonnade.agent.checks import Checks
@@ -412,6 +412,9 @@ class Amphora:
             | also.members,
         )
         self._tools.beats.send(beat, self._key, bundle.heartbeat_targets)
+        if wire.METRICS in bundle.files:
+            with contextlib.suppress(FileNotFoundError):  # the amphora is being removed
+                write_file(self._run / datagram_rows.FILE, datagram_rows.rows(also), self._uid)
         self._beat_took = time.thread_time() - began
 
 

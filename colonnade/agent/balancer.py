@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from colonnade.agent.ruleset import Ruleset, State
 from colonnade.agent.runtime import Statistics
 from colonnade.agent.tally import Tally
 from colonnade.agent.timers import Timers
-from colonnade.agent.tracking import PROTOCOLS, Pace, Tracking
+from colonnade.agent.tracking import PROTOCOLS, Drop, Pace, Tracking
 from colonnade.datagrams import Datagrams, Listener, Member, Pool, from_text
 from colonnade.wire import Counters, MemberState
 
@@ -233,11 +233,11 @@ class Balancer:
         self._news()
 
     def _forget(self, before: set[Pair]) -> None:
-        """Drop the flows of listeners and members that were there before and are not now."""
+        """Drop the flows that listeners and members had before, of those that are not there now."""
         gone = before - _pairs(self._want, self._state)
         left = _pairs(self._want, self._state)
         numbers, ports = {n for _, n in left}, {(x.id, x.protocol, x.port) for x, _ in left}
-        drops: set[tuple[int | None, tuple[int, int] | None]] = set()
+        drops: set[Drop] = set()
         for listener, number in gone:
             place = (PROTOCOLS[listener.protocol], listener.port)
             if number not in numbers:
@@ -254,13 +254,12 @@ class Balancer:
         found = self._tracking.flows() if self._tracking else Counter()
         self._drop({(mark, (proto, port)) for proto, port, mark in found if (proto, port, mark) not in wanted})
 
-    def _drop(self, drops: Iterable[tuple[int | None, tuple[int, int] | None]]) -> None:
-        for mark, place in drops:
-            if self._tracking:
-                try:
-                    self._tracking.drop(mark=mark, place=place)
-                except OSError as e:
-                    log.warning("%s: flows cannot be forgotten: %s", self._network.namespace, e)
+    def _drop(self, drops: Collection[Drop]) -> None:
+        if self._tracking:
+            try:
+                self._tracking.drop(drops)
+            except OSError as e:
+                log.warning("%s: flows cannot be forgotten: %s", self._network.namespace, e)
 
     def _count(self) -> None:
         """Count the flows, when it is our turn; the last count holds until then."""
@@ -306,7 +305,10 @@ class Balancer:
                 return
             try:
                 self._count()
-                came = {name[4:]: n for name, (n, _) in self._tracking.counters().items() if name.startswith("new_")}
+                counters = self._tracking.counters()
+                came = {
+                    of[1]: n for name, (n, _) in counters.items() if (of := ruleset.counted(name)) and of[0] == "new"
+                }
                 slots = {p.id: s for p in self._want.pools if (s := self._slots(p, came))}
                 self._came = came
                 if slots != self._state.slots:
@@ -319,8 +321,8 @@ class Balancer:
     def _slots(self, pool: Pool, came: dict[str, int]) -> dict[str, int] | None:
         if pool.algorithm != "LEAST_CONNECTIONS":
             return None
-        names = [x.id.replace("-", "") for x in self._want.listeners if x.pool == pool.id]
-        expected = sum(max(0, came.get(n, 0) - self._came.get(n, 0)) for n in names)
+        mine = [x.id for x in self._want.listeners if x.pool == pool.id]
+        expected = sum(max(0, came.get(n, 0) - self._came.get(n, 0)) for n in mine)
         number = ruleset.numbers(self._want)
         weights = {m.id: m.weight for m in ruleset.able(pool, self._state.down)}
         flows = {m: self._flows.numbers[number[m]] for m in weights}

@@ -78,10 +78,6 @@ class HostFabric:
         """Whether the network is there to be plugged into."""
         return network_id in self._indexes
 
-    def ends(self) -> dict[str, Link]:
-        """Interfaces that are plugged into bridges, by name."""
-        return {name: link for name, link in self._fabric.links().items() if link.master}
-
     def plug(self, network_id: str, name: str, *, namespace: str, mac: str, mtu: int) -> None:
         """A pair of interfaces called ``name``: one on the network's bridge, one in the namespace, down."""
         with self._lock:

@@ -18,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from colonnade.agent import namespaces
+from colonnade.agent import datagram_rows, namespaces
 from colonnade.agent.difference import Add, Change, Disable, Drop, Enable, Refill, Renew, Weigh, checked, servers
 from colonnade.agent.place import keep, kept, write_file
 from colonnade.agent.refused import Refused
@@ -265,6 +265,7 @@ class Processes:
                     "COLONNADE_SOCKET": str(socket),
                     "COLONNADE_STATE": str(self._run / "state"),
                     "COLONNADE_LOG": str(self._run / "log"),
+                    "COLONNADE_DATAGRAMS": str(self._run / datagram_rows.FILE),
                     "COLONNADE_MAXCONN": str(_connections(directory)),
                 },
             )

@@ -10,15 +10,16 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from colonnade.agent import relay
+from colonnade.agent import namespaces, relay
 from colonnade.agent.place import keep, kept, write_file
-from colonnade.agent.processes import start_time
+from colonnade.agent.processes import end_processes, start_time
 from colonnade.agent.spawn import Program, Spawner
 from colonnade.agent.timers import Timers
 from colonnade.agent.watch import Watcher
 from colonnade.datagrams import Member
 
 log = logging.getLogger(__name__)
+_NAME = "relay.py"
 _PORTS = range(1024, 10240)  # below those that the kernel gives out
 _MOST_FLOWS = 4096  # a descriptor each
 _SHORT_LIFE, _LONGEST_PAUSE = 5.0, 10.0
@@ -60,15 +61,19 @@ class Relays:
 
     def adopt(self) -> None:
         """Take over what an earlier agent started."""
-        record = kept(self._run / "relays.json")
-        if not record:
-            return
         with self._lock:
+            record = kept(self._run / "relays.json") or {"doors": {}, "pid": 0}
             self._doors = {m: (a, p, b, q) for m, (a, p, b, q) in record["doors"].items()}
             if record["pid"] and start_time(record["pid"]) == record["started"]:
                 self._pid, self._started, self._since = record["pid"], record["started"], time.monotonic()
                 with contextlib.suppress(ProcessLookupError):
                     self._watcher.end_of(self._pid, self._ended)
+            if (self._run / _NAME).exists():  # one was started, written down or not
+                end_processes(self._strays)
+
+    def _strays(self) -> list[int]:
+        """Relays that an agent started and died before it wrote them down: they would keep the doors."""
+        return [p for p in namespaces.processes(self._namespace) if p != self._pid and _NAME in _words(p)]
 
     def have(self, crossing: Mapping[str, tuple[Member, str]], idle: int) -> None:
         """Have a door for each of these members, and keep those there are. Waits a moment until they are open."""
@@ -124,9 +129,9 @@ class Relays:
         self._keep()
 
     def _start(self) -> None:
-        write_file(self._run / "relay.py", Path(relay.__file__).read_text(), self._uid)
+        write_file(self._run / _NAME, Path(relay.__file__).read_text(), self._uid)
         (self._run / "own" / "relay.open").unlink(missing_ok=True)
-        words = (os.path.realpath(sys.executable), "-I", "-S", "relay.py", str(_MOST_FLOWS))
+        words = (os.path.realpath(sys.executable), "-I", "-S", _NAME, str(_MOST_FLOWS))
         try:
             popen = self._spawner.start(
                 Program(words=words, namespace=self._namespace, directory=self._run, uid=self._uid, environment={})
@@ -182,10 +187,18 @@ class Relays:
         try:
             with open(os.open(self._run / "own" / "relay.open", _FLAGS)) as f:  # noqa: PTH123
                 return {(a, p, b, q) for a, p, b, q in json.loads(f.read(1 << 20))}
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, RecursionError):
             return set()
 
     def _keep(self) -> None:
         with contextlib.suppress(FileNotFoundError):
             data = {"doors": self._doors, "pid": self._pid, "started": self._started}
             keep(self._run / "relays.json", data, durable=False)
+
+
+def _words(pid: int) -> list[str]:
+    """The words that the process was started with."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return []

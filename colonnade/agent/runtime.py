@@ -10,6 +10,7 @@ import re
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,10 @@ from pathlib import Path
 from colonnade.wire import STATISTICS, Counters, MemberState
 
 _PROMPT = b"\n> "
-_PATIENCE = 2.0  # seconds for one answer
+_PATIENCE = 2.0  # seconds for a part of an answer
+_LONGEST_WAIT = 10.0  # seconds for all of it
+_REST = 5.0  # seconds in which nobody waits for a process again that did not answer
+_LARGEST = 32 << 20  # bytes of an answer; 2,000 members take one or two million
 _SPECIAL = re.compile(r"[ \\;<]")  # what ends a word, a command, or starts a payload
 _LONGEST = 200  # letters of what a health check said
 
@@ -29,6 +33,7 @@ class Runtime:
     def __init__(self, path: Path, uid: int) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         self._lock = threading.Lock()
+        self._rest_until = 0.0
         try:
             self._socket.settimeout(_PATIENCE)
             self._socket.connect(str(path))
@@ -41,15 +46,31 @@ class Runtime:
             raise
 
     def ask(self, command: str) -> str:
-        """The answer to one command."""
+        """The answer to one command. Whoever it is that answers, one that has been taken over too: it takes neither
+        much of the agent's memory nor much of its threads' time, which are other amphorae's as well."""
         with self._lock:
-            self._socket.sendall(command.encode() + b"\n")
-            answer = bytearray()
-            while not answer.endswith(_PROMPT):
-                data = self._socket.recv(1 << 18)
-                if not data:
-                    raise ConnectionResetError("HAProxy closed its runtime socket")
-                answer += data
+            if time.monotonic() < self._rest_until:
+                raise TimeoutError("HAProxy did not answer lately")
+            try:
+                return self._asked(command)
+            except TimeoutError:
+                self._rest_until = time.monotonic() + _REST
+                raise
+
+    def _asked(self, command: str) -> str:
+        until = time.monotonic() + _LONGEST_WAIT
+        self._socket.sendall(command.encode() + b"\n")
+        answer = bytearray()
+        while not answer.endswith(_PROMPT):
+            data = self._socket.recv(1 << 18)
+            if not data:
+                raise ConnectionResetError("HAProxy closed its runtime socket")
+            answer += data
+            if len(answer) > _LARGEST:
+                self._socket.close()
+                raise ConnectionAbortedError("HAProxy's answer has no end")
+            if time.monotonic() > until:
+                raise TimeoutError("HAProxy's answer takes too long")
         return answer[: -len(_PROMPT)].decode(errors="replace").strip("\n")
 
     def refill(self, kind: str, file: str, lines: Sequence[str]) -> bool:

@@ -6,7 +6,7 @@ import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from colonnade.agent import ruleset
 from colonnade.agent.netlink import Netlink
@@ -26,6 +26,7 @@ _TRANSLATED = 1 << 5  # IPS_DST_NAT
 PROTOCOLS = {"udp": socket.IPPROTO_UDP, "sctp": socket.IPPROTO_SCTP}
 
 Flow = tuple[int, int, int]  # IP protocol, port of the VIP, mark
+Drop = tuple[int | None, tuple[int, int] | None]  # a mark, IP protocol and port, or all three; never nothing
 
 
 class Pace:
@@ -79,20 +80,29 @@ class Tracking(Netlink):
         body = next(iter(self._ask(_CT_STATS, _ACK, _head(0))), b"")
         return _number(dict(_attrs(body, 4, len(body))).get(_STATS_ENTRIES, b"\1")) == 0
 
-    def drop(self, *, mark: int | None = None, place: tuple[int, int] | None = None) -> None:
-        """Forget the flows of this mark, of this IP protocol and port, or of both."""
-        by_mark = b"" if mark is None else _attr(_MARK, _be(mark)) + _attr(_MARK_MASK, _be(0xFFFFFFFF))
-        if place is None:
-            if mark is None:
-                raise ValueError("all flows of the namespace would go")
-            self._ask(_CT_DELETE, _ACK, _head(0) + by_mark)
-            return
-        # The kernel deletes by mark, or one by one.
-        found = [body for body in self._each(_CT_GET, _DUMP, _head(0) + by_mark) if (_flow(body) or ())[:2] == place]
-        for body in found:
-            whole = _attr(_TUPLE | _NESTED, dict(_attrs(body, 4, len(body)))[_TUPLE])
+    def drop(self, drops: Collection[Drop]) -> None:
+        """Forget the flows of these members and places. However many there are, the kernel's table is walked once."""
+        match list(drops):
+            case []:
+                return
+            case [(int(mark), None)]:
+                self._ask(_CT_DELETE, _ACK, _head(0) + _attr(_MARK, _be(mark)) + _attr(_MARK_MASK, _be(0xFFFFFFFF)))
+                return
+        asked = _head(0) + _attr(_STATUS, _be(_TRANSLATED)) + _attr(_STATUS_MASK, _be(_TRANSLATED))
+        gone = [
+            (body[0], dict(_attrs(body, 4, len(body)))[_TUPLE])
+            for body in self._each(_CT_GET, _DUMP, asked)
+            if (flow := _flow(body)) and not drops_of(flow).isdisjoint(drops)
+        ]
+        for family, place in gone:
             with contextlib.suppress(FileNotFoundError):
-                self._ask(_CT_DELETE, _ACK, _head(body[0]) + whole)
+                self._ask(_CT_DELETE, _ACK, _head(family) + _attr(_TUPLE | _NESTED, place))
+
+
+def drops_of(flow: Flow) -> set[Drop]:
+    """All that would forget this flow."""
+    proto, port, mark = flow
+    return {(mark, None), (None, (proto, port)), (mark, (proto, port))}
 
 
 def _flow(body: bytes) -> Flow | None:

@@ -105,7 +105,8 @@ def make_lb_app(
 def _providers(settings: Settings) -> Providers:
     own = settings.driver_agent
     packages = Packages(path=own.provider_path, sockets=settings.provider_sockets, files=settings.files)
-    return Providers(settings.providers, packages, own.call_limit_s)
+    at_once = max(1, settings.api_settings.threads // 2)  # a provider that hangs leaves the other half for the others
+    return Providers(settings.providers, packages, own.call_limit_s, at_once=at_once)
 
 
 def _routes(api: Api) -> Iterable[tuple[str, Any]]:

@@ -8,7 +8,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from colonnade.api import trees
-from colonnade.api.trees import PART, Change, going
+from colonnade.api.trees import Change
 from colonnade.errors import Broken, Conflict, Later
 from colonnade.model import (
     HealthMonitor,
@@ -23,6 +23,7 @@ from colonnade.model import (
     Tree,
 )
 from colonnade.store import handover
+from colonnade.types import PENDING
 
 if TYPE_CHECKING:
     from colonnade.api.writing import Api
@@ -34,31 +35,25 @@ _KINDS: dict[str, tuple[type[Resource], str]] = {  # what a change is about -> i
     "member": (Member, "member"), "healthmonitor": (HealthMonitor, "health_monitor"),
     "l7policy": (L7Policy, "l7policy"), "l7rule": (L7Rule, "l7rule"),
 }  # fmt: skip
-_PENDING = ("PENDING_CREATE", "PENDING_UPDATE", "PENDING_DELETE")
 
 
 def admit(before: Tree, *, whole: bool, under_way: bool) -> None:
     """409 while the provider is at work on the load balancer: it alone says when it has done. ``whole``: the write is
     of the load balancer itself, which upstream refuses in other words."""
     lb = before.load_balancer
-    if whole and lb.provisioning_status in _PENDING:
+    if whole and lb.provisioning_status in PENDING:
         raise Conflict(f"Invalid state {lb.provisioning_status} of loadbalancer resource {lb.id}")
-    if under_way or lb.provisioning_status in _PENDING:
+    if under_way or lb.provisioning_status in PENDING:
         raise Conflict(f"Load Balancer {lb.id} is immutable and cannot be updated.")
 
 
 def check(before: Tree, asked: Change) -> None:
     """409 unless all that the write changes is at rest."""
-    old = {v.id: v for v in parts(before)}
-    for value in parts(asked.tree):
+    old = {v.id: v for v in before.objects}
+    for value in asked.tree.objects:
         was = old.get(value.id, value)
-        if was != value and was.provisioning_status in _PENDING:
+        if was != value and was.provisioning_status in PENDING:
             raise Conflict(f"{trees.TITLE[type(was)]} {was.id} is immutable and cannot be updated.")
-
-
-def parts(tree: Tree) -> list[Resource]:
-    """All objects of the tree."""
-    return [tree.load_balancer, *(value for part in PART.values() for value in getattr(tree, part))]
 
 
 def hand(api: "Api", before: Tree | None, asked: Change) -> None:
@@ -94,12 +89,12 @@ def _call(api: "Api", before: Tree | None, asked: Change) -> tuple[str, tuple[An
         members = [new.of(m) for m in trees.staying(after.members) if m.pool_id == id]
         return "member_batch_update", (id, members)
     cls, word = _KINDS[kind]
-    value, was = trees.find(after, cls, id), next((v for v in parts(before) if v.id == id), None)
+    value, was = trees.find(after, cls, id), next((v for v in before.objects if v.id == id), None)
     if was is None:
         return f"{word}_create", (new.of(value),)
-    if going(value) and cls is LoadBalancer:
+    if value.going and cls is LoadBalancer:
         return "loadbalancer_delete", (old.of(was), asked.how == "cascade")
-    if going(value):
+    if value.going:
         return f"{word}_delete", (old.of(was),)
     return f"{word}_update", (old.of(was), new.change(was, value))
 

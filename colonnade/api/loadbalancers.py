@@ -30,9 +30,9 @@ from colonnade.api.transport import answer, caller, read_body
 from colonnade.api.trees import Change, How
 from colonnade.api.writing import Api
 from colonnade.clock import utc
-from colonnade.drivers.provider import NotEnabled, own
+from colonnade.drivers.provider import NotEnabled
 from colonnade.errors import Busy, Conflict, Invalid, Later, NotFound
-from colonnade.model import Caller, LoadBalancer, Tree
+from colonnade.model import Caller, LoadBalancer, Tree, foreign
 from colonnade.store import query, tables
 from colonnade.types import UUID, Json
 
@@ -66,7 +66,6 @@ class LoadBalancers(Kind[LoadBalancer]):
         fields = {
             **given, "provider": provider, "topology": wish.topology, "compute_flavor": wish.compute_flavor,
             "compute_zone": wish.compute_zone, "vip_vnic_type": wish.vnic_type,
-            "vip_sg_ids": _once(given.get("vip_sg_ids")),
         }  # fmt: skip
         for subnet_id in below.subnet_ids:
             vip.check_subnet(self.api.network, who, subnet_id)
@@ -78,7 +77,7 @@ class LoadBalancers(Kind[LoadBalancer]):
         vip.check_words(given, self.api.settings.networking)
         vip.check_traffic(self.api.network, who, given)
         vip.check_network(self.api.network, who, given, wish.vip_networks, self.api.settings.networking)
-        if own(provider):
+        if not foreign(provider):
             place = vip.resolve(self.api.network, who, lb_id, project_id, given)
         else:
             place = provided_vip.resolve(self.api, who, provider, lb_id, project_id, given)
@@ -135,8 +134,6 @@ class LoadBalancers(Kind[LoadBalancer]):
         vip.check_traffic(self.api.network, who, given)
 
     def update(self, tree: Tree, old: LoadBalancer, given: Json) -> Change:
-        if "vip_sg_ids" in given:
-            given = {**given, "vip_sg_ids": _once(given["vip_sg_ids"])}
         new = trees.changed(old, given, utc(self.api.clock.now()))
         rules.vip_takes_groups(new, trees.staying(tree.listeners))
         return _change(tree, new, f"Asked to change {name(new)}.")
@@ -149,7 +146,7 @@ class LoadBalancers(Kind[LoadBalancer]):
         lb = tree.load_balancer
         if not cascade and trees.staying((*tree.listeners, *tree.pools)):
             raise Invalid(f"Validation failure: Cannot delete Load Balancer {lb.id} - it has children")
-        if trees.going(lb):
+        if lb.going:
             raise Conflict(f"Invalid state {lb.provisioning_status} of loadbalancer resource {lb.id}")
         new = trees.leaving(lb, utc(self.api.clock.now()))
         sentence = f"Asked to delete {name(lb)}{' and all it has' if cascade else ''}."
@@ -160,10 +157,6 @@ class LoadBalancers(Kind[LoadBalancer]):
         lb = tree.load_balancer
         new = dataclasses.replace(trees.pending(lb), incarnation=lb.incarnation + 1)
         return _change(tree, new, f"Asked to replace the amphorae of {name(lb)}.", "failover")
-
-
-def _once(ids: tuple[str, ...] | None) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(ids or ()))
 
 
 def _change(tree: Tree, new: LoadBalancer, sentence: str, how: How = "") -> Change:

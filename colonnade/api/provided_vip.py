@@ -8,7 +8,7 @@ from colonnade.api.vip import Vip
 from colonnade.api.writing import Api
 from colonnade.drivers import Network
 from colonnade.drivers.provider import Unimplemented
-from colonnade.errors import Broken, Busy, Invalid, Later, ProviderFailed
+from colonnade.errors import Invalid, ProviderFailed
 from colonnade.model import AdditionalVip, Caller, Subnet
 from colonnade.types import Json
 
@@ -59,15 +59,11 @@ def _wanted(network: Network, who: Caller, lb_id: str, given: Json) -> Json:
     """What is known of the VIP before it has a port, in octavia-lib's words; what is not known is left out."""
     if network.made_up(lb_id, given) is not None:
         return {name: given[name] for name in _FIELDS if given.get(name)}
-    try:
-        if given.get("vip_port_id"):
-            place = vip.resolve(network, who, "", "", given)  # a port that is there: nothing is made
-            return {name: getattr(place, name) for name in _FIELDS}
+    if given.get("vip_port_id"):
+        place = vip.resolve(network, who, "", "", given)  # a port that is there: nothing is made
+        return {name: getattr(place, name) for name in _FIELDS}
+    with vip.asking():
         subnet = _subnet(network, who, given)
-    except Later as e:
-        raise Busy(f"The network service does not answer: {e} Please try again.") from e
-    except Broken as e:
-        raise Invalid(f"Validation failure: {e} {e.help}".rstrip()) from e
     address = given.get("vip_address")
     if address is not None and ip_address(address) not in ip_network(subnet.cidr):
         raise Invalid(f"Validation failure: vip_address {address} is not in subnet {subnet.id} ({subnet.cidr}).")

@@ -10,8 +10,8 @@ import orjson
 from colonnade.api import access, listing
 from colonnade.api.transport import answer, caller
 from colonnade.api.writing import Api
-from colonnade.drivers.provider import own
 from colonnade.errors import Invalid, ProviderFailed, Unsupported
+from colonnade.model import foreign
 from colonnade.types import UUID, Json
 
 # What flavor_data may hold, and what availability_zone_data.
@@ -46,7 +46,7 @@ def wish(provider: str | None, flavor_data: str, zone_data: str) -> Wish:
     """The data of two profiles in one, each checked when it was stored. Of a third party's provider only the networks
     concern us: the rest is for itself."""
     flavor, zone = orjson.loads(flavor_data), orjson.loads(zone_data)
-    if provider is not None and not own(provider):
+    if foreign(provider):
         networks = zone.get("valid_vip_networks")
         named = networks if isinstance(networks, list) else []
         return Wish(vip_networks=tuple(n.lower() for n in named if isinstance(n, str)))
@@ -61,14 +61,14 @@ def wish(provider: str | None, flavor_data: str, zone_data: str) -> Wish:
 
 def same(one: str, other: str) -> bool:
     """Whether two names mean one provider."""
-    return one == other or (own(one) and own(other))
+    return one == other or not (foreign(one) or foreign(other))
 
 
 def check_flavor(api: Api, provider: str, text: str) -> None:
     """Refuse flavor data that has no effect here: 501 for words the provider does not know and for what this
     deployment has not, 400 for names that the compute service does not know."""
     data: Json = orjson.loads(text)
-    if not own(provider):
+    if foreign(provider):
         api.providers.call(provider, "validate_flavor", data)
         return
     _known(provider, data, FLAVOR)
@@ -90,7 +90,7 @@ def check_flavor(api: Api, provider: str, text: str) -> None:
 def check_zone(api: Api, provider: str, text: str) -> None:
     """As ``check_flavor``, of an availability zone's data."""
     data: Json = orjson.loads(text)
-    if not own(provider):
+    if foreign(provider):
         api.providers.call(provider, "validate_availability_zone", data)
         return
     _known(provider, data, ZONE)
@@ -141,7 +141,7 @@ class Capabilities:
         target = f"provider-{self.what.replace('_', '-')}:get_all"
         access.check(target, caller(req), caller(req).project_id)
         self.api.providers.check(provider)
-        words = self.words if own(provider) else self._asked(provider)
+        words = self._asked(provider) if foreign(provider) else self.words
         answer(resp, {f"{self.what}_capabilities": _chosen(self.api, req, words)})
 
     def _asked(self, provider: str) -> dict[str, str]:

@@ -7,17 +7,24 @@ from datetime import datetime
 from typing import Any, Literal, TypeVar
 
 from colonnade.errors import Conflict, NotFound
-from colonnade.model import HealthMonitor, L7Policy, L7Rule, Listener, LoadBalancer, Member, Pool, Resource, Tree
+from colonnade.model import (
+    PARTS,
+    HealthMonitor,
+    L7Policy,
+    L7Rule,
+    Listener,
+    LoadBalancer,
+    Member,
+    Pool,
+    Resource,
+    Tree,
+)  # fmt: skip
 from colonnade.types import Json, ProvisioningStatus
 
 R = TypeVar("R", bound=Resource)
 How = Literal["", "cascade", "failover", "batch"]  # what a provider is asked for beside create, change and delete
 Child = Listener | Pool | Member | HealthMonitor | L7Policy | L7Rule
 
-PART: dict[type[Any], str] = {
-    Listener: "listeners", Pool: "pools", Member: "members", HealthMonitor: "health_monitors",
-    L7Policy: "l7policies", L7Rule: "l7rules",
-}  # fmt: skip
 TITLE: dict[type[Any], str] = {
     LoadBalancer: "Load Balancer", Listener: "Listener", Pool: "Pool", Member: "Member",
     HealthMonitor: "Health Monitor", L7Policy: "L7Policy", L7Rule: "L7Rule",
@@ -38,8 +45,7 @@ def find(tree: Tree, cls: type[R], object_id: str | None) -> R:
     """The object, one on its way out too. Raises NotFound."""
     if cls is LoadBalancer and tree.load_balancer.id == object_id:
         return typing.cast(R, tree.load_balancer)
-    candidates: tuple[R, ...] = getattr(tree, PART.get(cls, ""), ())
-    for candidate in candidates:
+    for candidate in tree.every(cls) if cls in PARTS else ():
         if candidate.id == object_id:
             return candidate
     raise NotFound(f"{TITLE[cls]} {object_id} not found.")
@@ -48,30 +54,24 @@ def find(tree: Tree, cls: type[R], object_id: str | None) -> R:
 def find_mutable(tree: Tree, cls: type[R], object_id: str | None) -> R:
     """The object, to write to it or below it. Raises NotFound, or Conflict when it is being deleted."""
     found = find(tree, cls, object_id)
-    if going(found):
+    if found.going:
         raise Conflict(f"{TITLE[cls]} {object_id} is immutable and cannot be updated.")
     return found
 
 
-def going(value: Resource) -> bool:
-    """Whether it is on its way out."""
-    return value.provisioning_status is ProvisioningStatus.PENDING_DELETE
-
-
 def staying(values: Iterable[R]) -> list[R]:
     """Those that are not on their way out."""
-    return [v for v in values if not going(v)]
+    return [v for v in values if not v.going]
 
 
 def put(tree: Tree, *values: Child) -> Tree:
     """The tree with these objects in it, in place of those with their ids, or at the end."""
     for value in values:
-        part = PART[type(value)]
-        old = getattr(tree, part)
+        old = tree.every(type(value))
         new = tuple(value if v.id == value.id else v for v in old)
         if not any(v.id == value.id for v in old):
             new += (value,)
-        tree = dataclasses.replace(tree, **{part: new})  # type: ignore[arg-type]  # PART names fields of Tree
+        tree = dataclasses.replace(tree, **{PARTS[type(value)]: new})  # type: ignore[arg-type]  # PARTS names fields of Tree
     return tree
 
 

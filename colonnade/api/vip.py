@@ -1,6 +1,7 @@
 """Where a load balancer's VIPs are: from the port, network, subnets or addresses that its owner named."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 
@@ -34,17 +35,24 @@ class _Maker:
     more: tuple[tuple[Subnet, str | None], ...]  # the additional VIPs' subnets, with the address that was asked for
 
 
+@contextmanager
+def asking() -> Iterator[None]:
+    """Around questions to the network service: 503 when it does not answer, 400 for what it cannot have."""
+    try:
+        yield
+    except Later as e:
+        raise Busy(f"The network service does not answer: {e} Please try again.") from e
+    except Broken as e:
+        raise Invalid(f"Validation failure: {e} {e.help}".rstrip()) from e
+
+
 def resolve(network: Network, who: Caller, lb_id: str, project_id: str, given: Json) -> Vip:
     """The VIP, its port made if it was not named. Repeating it with the same ``lb_id`` finds the same port.
 
     Raises Invalid, Conflict (the address is in use) and Busy (the network does not answer).
     """
-    try:
+    with asking():
         place = _resolved(network, who, lb_id, project_id, given)
-    except Later as e:
-        raise Busy(f"The network service does not answer: {e} Please try again.") from e
-    except Broken as e:
-        raise Invalid(f"Validation failure: {e} {e.help}".rstrip()) from e
     return replace(place, vip_qos_policy_id=given.get("vip_qos_policy_id", place.vip_qos_policy_id))
 
 
@@ -75,6 +83,7 @@ def check_words(given: Json, options: Networking) -> None:
             raise Invalid(f"Validation failure: use of {field} is disallowed by the configuration of this deployment.")
 
 
+@asking()
 def check_traffic(network: Network, who: Caller, given: Json) -> None:
     """400 unless the security groups and the QoS policy that are named are there for the caller."""
     try:
@@ -91,14 +100,13 @@ def check_traffic(network: Network, who: Caller, given: Json) -> None:
                 raise Invalid(f"QoS policy {policy_id} not found.")
     except Unsupported as e:
         raise Invalid(f"Validation failure: {e.sentence}") from e
-    except Later as e:
-        raise Busy(f"The network service does not answer: {e} Please try again.") from e
 
 
 def _own(project_id: str, who: Caller) -> bool:
     return who.is_admin or project_id == who.project_id
 
 
+@asking()
 def check_network(network: Network, who: Caller, given: Json, of_zone: tuple[str, ...], options: Networking) -> None:
     """400 unless the VIP is to be on a network where VIPs may be. A zone's list is in place of the operator's own."""
     allowed, denied = of_zone or _ids(options.valid_vip_networks), _ids(options.denylist_vip_networks)
@@ -137,12 +145,9 @@ def visible(network: Network, who: Caller, subnet_id: str) -> Subnet:
 
 def check_subnet(network: Network, who: Caller, subnet_id: str | None) -> None:
     """400 unless the member's subnet, if any, is there for the caller."""
-    if subnet_id is None:
-        return
-    try:
-        visible(network, who, subnet_id)
-    except Later as e:
-        raise Busy(f"The network service does not answer: {e} Please try again.") from e
+    if subnet_id is not None:
+        with asking():
+            visible(network, who, subnet_id)
 
 
 def seen(subnet: Subnet, who: Caller) -> bool:

@@ -10,8 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, bindparam, delete, insert, update
 
 from colonnade.api import handing, room
-from colonnade.api.handing import parts as _parts
-from colonnade.api.trees import Change, going
+from colonnade.api.trees import Change
 from colonnade.clock import Clock, utc
 from colonnade.drivers import Doorbell, Network, SecretStore, Supplies
 from colonnade.drivers.provider import Providers, Unanswered
@@ -125,9 +124,9 @@ def _undo(api: Api, before: Tree | None, asked: Change, lease: Handover, why: st
             handover.forget(conn, lb.id)
             events.forget(conn, lb.id)
             return
-        old = {v.id: v for v in _parts(before)}
-        verdict.drop(conn, [v for v in _parts(asked.tree) if v.id not in old])
-        _update(conn, [(v, old[v.id]) for v in _parts(asked.tree) if v.id in old and v is not old[v.id]])
+        old = {v.id: v for v in before.objects}
+        verdict.drop(conn, [v for v in asked.tree.objects if v.id not in old])
+        _update(conn, [(v, old[v.id]) for v in asked.tree.objects if v.id in old and v is not old[v.id]])
         help = "Nothing was changed. Ask for what the provider supports, or try again."
         events.add(conn, lb.id, lb.project_id, api.clock.now(), "failed", asked.about, why, help)
 
@@ -178,22 +177,22 @@ def _announced(api: Api, asked: Change) -> Tree:
 
 
 def _save(api: Api, conn: Connection, before: Tree | None, asked: Change, now: float) -> None:
-    old = {} if before is None else {v.id: v for v in _parts(before)}
+    old = {} if before is None else {v.id: v for v in before.objects}
     fresh: dict[type[Resource], list[Resource]] = {}
     growth: Counter[type[Any]] = Counter()
-    for value in _parts(asked.tree):
+    for value in asked.tree.objects:
         known = old.get(value.id)
         if known is None:
             fresh.setdefault(type(value), []).append(value)
             growth[type(value)] += 1
-        elif value is not known and going(value) and not going(known):
+        elif value is not known and value.going and not known.going:
             growth[type(value)] -= 1  # a batch is asked for its net growth
     if api.settings.api_settings.auth_strategy != "noauth":
         quotas.claim(conn, asked.tree.load_balancer.project_id, growth, api.settings.quotas.by_kind)
     for cls, values in fresh.items():
         conn.execute(insert(tables.OF[cls]), [rows.to_row(v) for v in values])
         _add_tags(conn, values)
-    _update(conn, [(old[v.id], v) for v in _parts(asked.tree) if v.id in old and v is not old[v.id]])
+    _update(conn, [(old[v.id], v) for v in asked.tree.objects if v.id in old and v is not old[v.id]])
     if before is not None:
         for was, now_is in zip(before.amphorae, asked.tree.amphorae, strict=True):
             if now_is is not was:

@@ -1,13 +1,13 @@
 """``datagrams.json`` of one load balancer: its UDP and SCTP listeners and pools, rendered purely from its tree."""
 
 from collections.abc import Iterable, Sequence
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 
 from colonnade import datagrams as wire
 from colonnade.core import haproxy
 from colonnade.errors import Broken
 from colonnade.model import HealthMonitor, Listener, Member, Pool, SessionPersistence, Tree
-from colonnade.types import MonitorType, ProvisioningStatus
+from colonnade.types import MonitorType
 
 PERSISTENCE_TIMEOUT_S = 360  # keepalived's default, thus Octavia's
 
@@ -47,7 +47,7 @@ def _pool(tree: Tree, pool: Pool, vips: Sequence[str]) -> wire.Pool:
         algorithm=str(pool.lb_algorithm),
         persistence=_persistence(pool.session_persistence) if pool.session_persistence else None,
         monitor=_monitor(monitor, vips) if monitor else None,
-        members=tuple(_member(m) for m in tree.members if m.pool_id == pool.id and _stays(m)),
+        members=tuple(_member(m) for m in tree.members if m.pool_id == pool.id and not m.going),
     )
 
 
@@ -115,12 +115,3 @@ def _codes(expected: str) -> Iterable[tuple[int, int]]:
     for part in expected.replace(" ", "").split(","):
         first, _, last = part.partition("-")
         yield int(first), int(last or first)
-
-
-def families(addresses: Iterable[str]) -> set[int]:
-    """IP versions of these addresses or networks."""
-    return {ip_network(a, strict=False).version for a in addresses}
-
-
-def _stays(thing: Member) -> bool:
-    return thing.provisioning_status is not ProvisioningStatus.PENDING_DELETE

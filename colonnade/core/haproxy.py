@@ -20,7 +20,6 @@ from colonnade.types import (
     MonitorType,
     PersistenceType,
     PoolProtocol,
-    ProvisioningStatus,
 )  # fmt: skip
 
 CONFIG = "haproxy.cfg"
@@ -93,9 +92,9 @@ def served(tree: Tree) -> Iterator[tuple[Listener, Pool | None]]:
     """The listeners that are up, each with the pool that answers for it, if one does."""
     if not tree.load_balancer.admin_state_up:
         return
-    pools = {p.id: p for p in tree.pools if p.admin_state_up and _stays(p)}
+    pools = {p.id: p for p in tree.pools if p.admin_state_up and not p.going}
     for listener in tree.listeners:
-        if listener.admin_state_up and _stays(listener):
+        if listener.admin_state_up and not listener.going:
             yield listener, pools.get(listener.default_pool_id or "")
 
 
@@ -114,7 +113,7 @@ def _aims(tree: Tree, listener: Listener) -> list[Pool]:
 
 def monitor_of(tree: Tree, pool: Pool) -> HealthMonitor | None:
     """The monitor that is at work for the pool."""
-    return next((m for m in tree.health_monitors if m.pool_id == pool.id and m.admin_state_up and _stays(m)), None)
+    return next((m for m in tree.health_monitors if m.pool_id == pool.id and m.admin_state_up and not m.going), None)
 
 
 def endpoint(address: str, port: int) -> str:
@@ -125,10 +124,6 @@ def endpoint(address: str, port: int) -> str:
 def bracketed(address: str) -> str:
     """The address as it stands before a port."""
     return f"[{address}]" if ":" in address else address
-
-
-def _stays(thing: Listener | Pool | Member | HealthMonitor) -> bool:
-    return thing.provisioning_status is not ProvisioningStatus.PENDING_DELETE
 
 
 def _mode(listener: Listener) -> str:
@@ -245,7 +240,7 @@ def _backend(tree: Tree, listener: Listener, pool: Pool, vips: Sequence[str]) ->
     lines += [
         _server(m, listener, pool, monitor, cookie=persistence is PersistenceType.HTTP_COOKIE)
         for m in tree.members
-        if m.pool_id == pool.id and _stays(m)
+        if m.pool_id == pool.id and not m.going
     ]
     return lines
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from colonnade.core.words import Line, argument, entry, pattern
 from colonnade.model import L7Policy, L7Rule, Listener, Resource, Tree
-from colonnade.types import L7Action, L7CompareType, L7RuleType, ProvisioningStatus
+from colonnade.types import L7Action, L7CompareType, L7RuleType
 
 _METHODS: dict[L7CompareType, str] = {
     L7CompareType.REGEX: "reg", L7CompareType.STARTS_WITH: "beg", L7CompareType.ENDS_WITH: "end",
@@ -70,7 +70,7 @@ def files(tree: Tree, listener: Listener) -> dict[str, str]:
 def _present(tree: Tree, listener: Listener) -> list[tuple[L7Policy, list[L7Rule]]]:
     """The policies that have a rule, in their order, each with its rules that are up. Those that are down are here,
     too, so that they can be switched on while HAProxy runs."""
-    policies = [p for p in tree.l7policies if p.listener_id == listener.id and _stays(p)]
+    policies = [p for p in tree.l7policies if p.listener_id == listener.id and not p.going]
     if not policies:
         return []
     rules: dict[str, list[L7Rule]] = {}
@@ -169,9 +169,5 @@ def _map(listener: Listener) -> str:
     return f"{listener.id}.map"
 
 
-def _stays(thing: Resource) -> bool:
-    return thing.provisioning_status is not ProvisioningStatus.PENDING_DELETE
-
-
 def _works(thing: Resource) -> bool:
-    return thing.admin_state_up and _stays(thing)
+    return thing.admin_state_up and not thing.going

@@ -5,6 +5,8 @@
 -- and what a Lua socket gets from the runtime socket stalls after 16 kB. Clients reach nothing but this text.
 
 local PAGE = { url = "http://localhost/;csv", dst = "abns@colonnade-statistics" }
+-- What the kernel balances: a file of the agent's, written at each heartbeat, with the page's names for its columns.
+local DATAGRAMS = os.getenv("COLONNADE_DATAGRAMS")
 
 -- Name, column of the statistics, type, of what (l: listener, p: pool, m: member), meaning, what the column is divided by.
 local COLUMNS = {
@@ -146,6 +148,23 @@ local function label(name, value)
   return name .. '="' .. value:gsub('[\\"]', "\\%0"):gsub("\n", "\\n") .. '"'
 end
 
+-- Adds the rows of the agent's file. A column that it lacks is an empty field.
+local function add_datagrams(rows, columns)
+  local file = DATAGRAMS and io.open(DATAGRAMS)
+  local own = file and csv(file:read("a")) or {}
+  if file then
+    file:close()
+  end
+  local names = table.remove(own, 1)
+  for _, row in ipairs(own) do
+    local placed = setmetatable({}, { __index = function(_, key) return type(key) == "number" and "" or nil end })
+    for n, name in ipairs(names) do
+      placed[columns[name]] = row[n]
+    end
+    rows[#rows + 1] = placed
+  end
+end
+
 -- Rows by the letter of their scope, each with its labels; and where columns are.
 local function statistics()
   local answer = core.httpclient():get(PAGE)
@@ -157,6 +176,7 @@ local function statistics()
   for n, name in ipairs(table.remove(rows, 1) or {}) do
     columns[name] = n
   end
+  add_datagrams(rows, columns)
   for _, row in ipairs(rows) do
     local proxy, name = row[columns.pxname], row[columns.svname]
     local pool, listener = proxy:match("^(.*):([^:]*)$")

@@ -1,7 +1,7 @@
 """PROMETHEUS listeners: HAProxy itself answers /metrics, by the Lua program beside this module.
 
 The program reads HAProxy's statistics page from a frontend on an abstract socket, which only processes in the amphora's
-network namespace reach.
+network namespace reach; and what the kernel balances from the agent's file that COLONNADE_DATAGRAMS names.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from pathlib import Path
 from colonnade import wire
 from colonnade.core.words import Line, Section
 
-SCRIPT = "metrics.lua"
+SCRIPT = wire.METRICS
 PROGRAM = Path(__file__).with_name(SCRIPT).read_text()
 LOAD: Line = ("lua-load", SCRIPT)
 SOURCE: Section = (

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from colonnade.core import haproxy, reasons
-from colonnade.model import Amphora, HealthMonitor, Listener, Member, Pool, Resource, Tree
+from colonnade.model import Amphora, HealthMonitor, Listener, Member, Pool, Tree
 from colonnade.types import AmphoraStatus, OperatingStatus, ProvisioningStatus
 from colonnade.wire import Heartbeat, MemberState
 
@@ -49,7 +49,7 @@ def judge(tree: Tree, beats: Mapping[str, Heartbeat], silent: Mapping[str, float
     for kind, things in (
         ("healthmonitor", tree.health_monitors), ("l7policy", tree.l7policies), ("l7rule", tree.l7rules),
     ):  # fmt: skip
-        for thing in filter(_stays, things):
+        for thing in (x for x in things if not x.going):
             verdicts[kind, thing.id] = _ONLINE if thing.admin_state_up else _DOWN
     if said.beats:
         verdicts.update(_judged(tree, said))
@@ -76,11 +76,11 @@ def _judged(tree: Tree, said: _Said) -> Iterator[tuple[Key, Verdict]]:
     for listener, pool in haproxy.used(tree):
         rendered.setdefault(pool.id, []).append(listener)
     up = {listener.id for listener, _ in haproxy.served(tree)}
-    for listener in filter(_stays, tree.listeners):
+    for listener in (x for x in tree.listeners if not x.going):
         verdict = _listener(tree, listener, said) if listener.id in up else _idle(tree, listener)
         if verdict:
             yield ("listener", listener.id), verdict
-    for pool in filter(_stays, tree.pools):
+    for pool in (x for x in tree.pools if not x.going):
         yield from _pool_and_members(tree, pool, rendered.get(pool.id, []), said)
 
 
@@ -117,7 +117,7 @@ def _pool_and_members(
     tree: Tree, pool: Pool, listeners: Sequence[Listener], said: _Said
 ) -> Iterator[tuple[Key, Verdict]]:
     monitor = haproxy.monitor_of(tree, pool)
-    members = [m for m in tree.members if m.pool_id == pool.id and _stays(m)]
+    members = [m for m in tree.members if m.pool_id == pool.id and not m.going]
     backends = [f"{pool.id}:{x.id}" for x in listeners]
     verdicts: dict[str, Verdict] = {}
     for member in members:
@@ -209,7 +209,3 @@ def called(tree: Tree, key: Key) -> str:
 
 def _worst(verdicts: Sequence[Verdict]) -> Verdict | None:
     return min(verdicts, key=lambda v: _WORST[v.status], default=None)
-
-
-def _stays(thing: Resource) -> bool:
-    return thing.provisioning_status is not ProvisioningStatus.PENDING_DELETE

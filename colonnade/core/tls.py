@@ -12,7 +12,7 @@ from typing import Literal
 
 from colonnade.core.words import Line, Section
 from colonnade.model import HealthMonitor, Listener, Pool, Tree
-from colonnade.types import ClientAuthentication, ListenerProtocol, MonitorType, ProvisioningStatus, TlsVersion
+from colonnade.types import ClientAuthentication, ListenerProtocol, MonitorType, TlsVersion
 
 Role = Literal["certificate", "authority", "revocations"]
 
@@ -61,10 +61,10 @@ def terminates(listener: Listener) -> bool:
 def uses(tree: Tree) -> Iterator[Use]:
     """Every use of a reference in the tree; an authority comes before the revocation list that it signed."""
     for listener in tree.listeners:
-        if not _going(listener) and terminates(listener):
+        if not listener.going and terminates(listener):
             yield from uses_of_listener(listener)
     for pool in tree.pools:
-        if not _going(pool) and pool.tls_enabled:
+        if not pool.going and pool.tls_enabled:
             yield from uses_of_pool(pool)
 
 
@@ -195,7 +195,3 @@ def _strength(ciphers: str | None, versions: Sequence[TlsVersion] | None) -> Lin
         line += ("ssl-min-ver", _NAMES[wanted[0]], "ssl-max-ver", _NAMES[wanted[-1]])
         line += tuple(_WITHOUT[v] for v in TlsVersion if wanted[0] < v < wanted[-1] and v not in wanted)
     return line
-
-
-def _going(thing: Listener | Pool) -> bool:
-    return thing.provisioning_status is ProvisioningStatus.PENDING_DELETE

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from colonnade.errors import ApiError, Busy, Conflict, Invalid, ProviderFailed, Unsupported
-from colonnade.model import OWN_PROVIDERS
 
 log = logging.getLogger(__name__)
 
@@ -76,10 +75,14 @@ class Packages:
 
 
 class Providers:
-    """The providers that the settings enable. ``described`` is name: description."""
+    """The providers that the settings enable. ``described`` is name: description; ``at_once``: so many calls are
+    waited for at a time, for who waits is a thread that answers nobody else."""
 
-    def __init__(self, described: Mapping[str, str], packages: Packages, limit_s: float) -> None:
+    def __init__(
+        self, described: Mapping[str, str], packages: Packages, limit_s: float, *, at_once: int
+    ) -> None:  # fmt: skip
         self.described, self._packages, self._limit_s = dict(described), packages, limit_s
+        self._places = threading.BoundedSemaphore(at_once)
         self._left: list[threading.Thread] = []  # calls that were not waited for any longer
         self._found: dict[str, Callable[[], Driver]] = {}
 
@@ -93,15 +96,22 @@ class Providers:
         them as they like. It may take ``limit_s``: no transaction may be open.
 
         Raises NotEnabled, ProviderFailed (Unanswered: it may still do it), Unsupported (Unimplemented), Conflict, or
-        Busy when too many earlier calls still hang.
+        Busy when too many earlier calls still hang, or are being waited for.
         """
         self.check(provider)
         self._left = [thread for thread in self._left if thread.is_alive()]
         if len(self._left) >= _MOST_LEFT:
             raise Busy(f"Provider '{provider}' does not answer: earlier calls hang. Please try again.")
-        call = _Call(provider, lambda: self._driver(provider), method, args)
+        if not self._places.acquire(blocking=False):
+            raise Busy(f"Provider '{provider}' is asked too much at a time. Please try again.")
+        try:
+            return self._waited_for(_Call(provider, lambda: self._driver(provider), method, args))
+        finally:
+            self._places.release()
+
+    def _waited_for(self, call: "_Call") -> Any:  # noqa: ANN401 - what drivers give
         # Not in the thread that answers the request: one that hangs in a provider would never answer another.
-        thread = threading.Thread(target=call.run, name=f"provider-{provider}", daemon=True)
+        thread = threading.Thread(target=call.run, name=f"provider-{call.provider}", daemon=True)
         thread.start()
         thread.join(self._limit_s)
         if thread.is_alive():
@@ -125,7 +135,7 @@ class _Call:
     """One call, in a thread of its own."""
 
     def __init__(self, provider: str, make: Callable[[], Driver], method: str, args: tuple[Any, ...]) -> None:
-        self._provider, self._make, self._method, self._args = provider, make, method, args
+        self.provider, self._make, self._method, self._args = provider, make, method, args
         self._lock = threading.Lock()
         self._begun = self._over = False
         self._value: Any = None
@@ -139,18 +149,18 @@ class _Call:
                 if self._over:
                     return
                 self._begun = True
-            value = answered(self._provider, lambda: getattr(driver, self._method)(*self._args))
+            value = answered(self.provider, lambda: getattr(driver, self._method)(*self._args))
         except ApiError as e:
             self._end(None, e)
         except BaseException as e:  # SystemExit, say: this thread is the provider's, and ends here
-            log.exception("A provider ended its thread.", extra={"provider": self._provider})
-            self._end(None, ProviderFailed(f"Provider '{self._provider}' reports error: {e!r}"))
+            log.exception("A provider ended its thread.", extra={"provider": self.provider})
+            self._end(None, ProviderFailed(f"Provider '{self.provider}' reports error: {e!r}"))
         else:
             self._end(value, None)
 
     def leave(self, limit_s: float) -> None:
         """Wait no longer. What has not been called yet never will be."""
-        said = f"Provider '{self._provider}' reports error:"
+        said = f"Provider '{self.provider}' reports error:"
         lost = Unanswered(f"{said} it has not answered within {limit_s:g} s; what becomes of it is not known.")
         unready = ProviderFailed(f"{said} it was not ready within {limit_s:g} s.")
         with self._lock:
@@ -197,8 +207,3 @@ def _note(provider: str, e: Exception) -> None:
 
 def _for_operators(e: Exception) -> str:
     return str(getattr(e, "operator_fault_string", None) or e)
-
-
-def own(provider: str) -> bool:
-    """Whether the provider is the one that is built in."""
-    return provider in OWN_PROVIDERS

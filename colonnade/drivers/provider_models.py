@@ -17,7 +17,7 @@ from colonnade.core import certificates, tls
 from colonnade.core.tls import Role
 from colonnade.errors import Broken, Invalid, Later
 from colonnade.model import Material, Resource, Tree
-from colonnade.types import Json, ProvisioningStatus
+from colonnade.types import Json
 
 _CLASSES: dict[type[Resource], type[Any]] = {
     model.LoadBalancer: lib.LoadBalancer, model.Listener: lib.Listener, model.Pool: lib.Pool,
@@ -126,11 +126,8 @@ class Translator:
         return [self.of(v) for v in self._seen(values)]
 
     def _seen(self, values: Any) -> list[Any]:  # noqa: ANN401
-        gone = ProvisioningStatus.PENDING_DELETE
-        return sorted(
-            (v for v in values if self.leaving or v.provisioning_status is not gone),
-            key=lambda v: v.provisioning_status is gone,  # a monitor's successor comes before it
-        )
+        seen = (v for v in values if self.leaving or not v.going)
+        return sorted(seen, key=lambda v: v.going)  # a monitor's successor comes before it
 
 
 def references(tree: Tree) -> set[str]:

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import ColumnElement, Connection, Table, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Table, or_, update
 
 from colonnade.errors import NotFound
 from colonnade.local.attributes import Attribute
@@ -112,8 +112,3 @@ def visible_networks(caller: Caller) -> list[ColumnElement[bool]]:
     if caller.is_admin:
         return []
     return [or_(table.project_id == caller.project_id, table.shared, table.external)]
-
-
-def network_row(conn: Connection, network_id: str) -> Any:  # noqa: ANN401 - a SQLAlchemy row
-    """The network's row, whoever asks."""
-    return conn.execute(select(local_network).where(local_network.c.id == network_id)).one()

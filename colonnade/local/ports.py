@@ -23,10 +23,10 @@ from colonnade.local.kinds import Kind, change, find, may_change, new_row, share
 from colonnade.local.listing import Collection, normal, same, tests_of_tags
 from colonnade.local.networks import Networks
 from colonnade.local.qos import QosPolicies
-from colonnade.model import OWN_PROVIDERS, Caller
+from colonnade.model import Caller
 from colonnade.store import work
 from colonnade.store.local_tables import local_address, local_floating_ip, local_port
-from colonnade.store.tables import amphora, load_balancer
+from colonnade.store.tables import FOREIGN, amphora, load_balancer
 from colonnade.types import Json
 
 VIP_OWNER = "Octavia"
@@ -195,7 +195,7 @@ def _user(conn: Connection, item: Json, caller: Caller) -> str | None:
     c = load_balancer.c
     vip = select(c.id).where(or_(c.vip_port_id == item["id"], c.id == lb_id))
     if caller.is_admin:  # what a third party's provider has made for its VIP, it may take away
-        vip = vip.where(or_(c.vip_owned.is_(True), c.provider.is_(None), c.provider.in_(OWN_PROVIDERS)))
+        vip = vip.where(or_(c.vip_owned.is_(True), ~FOREIGN))
     if (user := conn.execute(vip.limit(1)).scalar_one_or_none()) is not None:
         return f"it is the VIP of load balancer {user}; delete that instead"
     if item["device_owner"] == AMPHORA_OWNER:

@@ -16,7 +16,7 @@ from colonnade.local.faults import (
 )
 from colonnade.local.kinds import Kind, change, find, may_change, new_row, shared_fields
 from colonnade.local.listing import Collection, tests_of_tags
-from colonnade.model import OWN_PROVIDERS, Caller
+from colonnade.model import Caller, foreign
 from colonnade.store import events, work
 from colonnade.store.local_tables import local_security_group, local_security_rule
 from colonnade.store.tables import load_balancer
@@ -39,7 +39,7 @@ def users(conn: Connection, group_id: str) -> list[Any]:
 
 def tell(conn: Connection, found: list[Any], now: float, sentence: str) -> None:
     """Have these load balancers looked at, and their owners told why. Third parties' providers see to it themselves."""
-    found = [lb for lb in found if lb.provider is None or lb.provider in OWN_PROVIDERS]
+    found = [lb for lb in found if not foreign(lb.provider)]
     for lb in found:
         work.touch(conn, lb.id, now)
     for lb in found:

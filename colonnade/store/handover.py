@@ -14,8 +14,9 @@ import orjson
 from sqlalchemy import ColumnElement, Connection, and_, delete, or_, select, update
 
 from colonnade.clock import utc
-from colonnade.model import OWN_PROVIDERS, USER_RESOURCES, LoadBalancer
+from colonnade.model import USER_RESOURCES, LoadBalancer
 from colonnade.store.tables import (
+    FOREIGN,
     OF,
     availability_zone,
     availability_zone_profile,
@@ -24,9 +25,7 @@ from colonnade.store.tables import (
     load_balancer,
     work,
 )  # fmt: skip
-from colonnade.types import Json, ProvisioningStatus
-
-_PENDING = (ProvisioningStatus.PENDING_CREATE, ProvisioningStatus.PENDING_UPDATE, ProvisioningStatus.PENDING_DELETE)
+from colonnade.types import PENDING, Json, ProvisioningStatus
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,14 +80,14 @@ def forget(conn: Connection, lb_id: str) -> None:
 
 def interrupted(conn: Connection, now: float) -> list[str]:
     """Load balancers whose change was being handed over when whoever did it died, or took too long."""
-    query = select(work.c.subject).join(load_balancer, load_balancer.c.id == work.c.subject).where(_foreign())
+    query = select(work.c.subject).join(load_balancer, load_balancer.c.id == work.c.subject).where(FOREIGN)
     return list(conn.execute(query.where(*_interrupted(now))).scalars())
 
 
 def silent(conn: Connection, now: float) -> list[str]:
     """Load balancers whose provider has accepted a change and has not reported in time."""
-    query = select(work.c.subject).join(load_balancer, load_balancer.c.id == work.c.subject).where(_foreign())
-    waiting = load_balancer.c.provisioning_status.in_(_PENDING)
+    query = select(work.c.subject).join(load_balancer, load_balancer.c.id == work.c.subject).where(FOREIGN)
+    waiting = load_balancer.c.provisioning_status.in_(PENDING)
     return list(conn.execute(query.where(waiting, *_silent(now))).scalars())
 
 
@@ -105,7 +104,7 @@ def give_up(conn: Connection, lb_id: str, sentence: str, now: float) -> str | No
         table = OF[cls]
         mine = (table.c.id if cls is LoadBalancer else table.c.loadbalancer_id) == lb_id
         turned += conn.execute(
-            update(table).where(mine, table.c.provisioning_status.in_(_PENDING)).values(values)
+            update(table).where(mine, table.c.provisioning_status.in_(PENDING)).values(values)
         ).rowcount
     owner = select(load_balancer.c.project_id).where(load_balancer.c.id == lb_id)
     return conn.execute(owner).scalar() if turned else None
@@ -126,10 +125,6 @@ def metadata(conn: Connection, lb: LoadBalancer) -> tuple[Json | None, Json | No
     ]
     flavor_data, zone_data = (None if text is None else orjson.loads(text) for text in found)
     return flavor_data, zone_data
-
-
-def _foreign() -> ColumnElement[bool]:
-    return load_balancer.c.provider.is_not(None) & load_balancer.c.provider.not_in(OWN_PROVIDERS)
 
 
 def _unsettled() -> ColumnElement[bool]:

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, or_, select
 
-from colonnade.model import OWN_PROVIDERS, Amphora
+from colonnade.model import Amphora
 from colonnade.store import rows
-from colonnade.store.tables import OF, amphora, listener, listener_statistics, load_balancer, tag, work
+from colonnade.store.tables import FOREIGN, OF, amphora, listener, listener_statistics, load_balancer, tag, work
 from colonnade.types import AmphoraStatus, ProvisioningStatus
 
 FABRIC = "fabric"
@@ -52,12 +52,11 @@ def pointless(conn: Connection) -> list[str]:
 
 
 def idle(conn: Connection) -> list[str]:
-    """Load balancers that are not well, with nothing due."""
+    """Load balancers that are not well, with nothing due. Of third parties' ones the loop knows nothing."""
     c = load_balancer.c
     unwell = c.provisioning_status != ProvisioningStatus.ACTIVE
-    own = or_(c.provider.is_(None), c.provider.in_(OWN_PROVIDERS))  # of the others the loop knows nothing
     query = select(work.c.subject).join(load_balancer, c.id == work.c.subject)
-    return list(conn.execute(query.where(work.c.due_at.is_(None), unwell, own)).scalars())
+    return list(conn.execute(query.where(work.c.due_at.is_(None), unwell, ~FOREIGN)).scalars())
 
 
 def unledgered(conn: Connection) -> list[str]:

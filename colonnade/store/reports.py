@@ -13,7 +13,6 @@ from sqlalchemy.exc import IntegrityError
 
 from colonnade.clock import utc
 from colonnade.model import (
-    OWN_PROVIDERS,
     HealthMonitor,
     L7Policy,
     L7Rule,
@@ -23,9 +22,10 @@ from colonnade.model import (
     Pool,
     Resource,
     Tree,
+    foreign,
 )
 from colonnade.store import events, handover, rows, verdict
-from colonnade.store.tables import COUNTERS, OF, event, listener, listener_statistics, load_balancer, work
+from colonnade.store.tables import COUNTERS, FOREIGN, OF, event, listener, listener_statistics, load_balancer, work
 from colonnade.types import UUID, Json, OperatingStatus, ProvisioningStatus
 
 KINDS: dict[str, type[Resource]] = {  # in the order in which a report is applied: children first
@@ -52,7 +52,7 @@ class Owned:
     @property
     def reportable(self) -> bool:
         """Whether it is a provider's to report."""
-        return self.provider is not None and self.provider not in OWN_PROVIDERS
+        return foreign(self.provider)
 
 
 class Refused(Exception):
@@ -145,7 +145,7 @@ def vip_port(conn: Connection, kind: str, item: object) -> str | None:
     if kind != "loadbalancers" or not isinstance(item, Mapping) or item.get("provisioning_status") != DELETED:
         return None
     c = load_balancer.c
-    mine = (c.id == str(item.get("id")).lower(), c.vip_owned.is_(True), c.provider.not_in(OWN_PROVIDERS))
+    mine = (c.id == str(item.get("id")).lower(), c.vip_owned.is_(True), FOREIGN)
     return conn.execute(select(c.vip_port_id).where(*mine)).scalar()
 
 
@@ -167,7 +167,7 @@ def count(conn: Connection, item: object) -> None:
     found = conn.execute(query).first()
     if found is None:
         return
-    if found.provider in (None, *OWN_PROVIDERS):
+    if not foreign(found.provider):
         raise Refused(
             f"Listener {id} is not a provider's to report.", stats_object="listeners", stats_object_id=id
         )  # fmt: skip
@@ -217,9 +217,5 @@ def described(conn: Connection, kind: str, id: str) -> tuple[Tree, Resource, Jso
     tree = rows.tree(conn, found.lb_id) if found is not None and found.reportable else None
     if tree is None:
         return None
-    parts = (
-        (tree.load_balancer,), tree.listeners, tree.pools, tree.members, tree.health_monitors, tree.l7policies,
-        tree.l7rules,
-    )  # fmt: skip
-    value = next((v for part in parts for v in part if v.id == id and isinstance(v, KINDS[kind])), None)
+    value = next((v for v in tree.objects if v.id == id and isinstance(v, KINDS[kind])), None)
     return None if value is None else (tree, value, *handover.metadata(conn, tree.load_balancer))

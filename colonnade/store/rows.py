@@ -60,10 +60,7 @@ _BELOW: dict[type[Any], type[Any]] = {
     model.Member: model.Pool, model.HealthMonitor: model.Pool, model.L7Policy: model.Listener,
     model.L7Rule: model.L7Policy,
 }  # fmt: skip
-_PARTS = {
-    model.Listener: "listeners", model.Pool: "pools", model.Member: "members", model.HealthMonitor: "health_monitors",
-    model.L7Policy: "l7policies", model.L7Rule: "l7rules", model.Amphora: "amphorae",
-}  # fmt: skip
+_PARTS: dict[type[Any], str] = {**model.PARTS, model.Amphora: "amphorae"}
 _IDS: BindParameter[Any] = bindparam("ids", expanding=True)
 _OF_BALANCERS = {
     cls: select(t).where(t.c.loadbalancer_id.in_(_IDS)).order_by(t.c.created_at, t.c.id)

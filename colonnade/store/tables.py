@@ -116,6 +116,9 @@ OF = {
     model.AvailabilityZone: availability_zone,
 }
 
+# Of load balancers: served by a third party's provider, so never the loop's. True or false, never null.
+FOREIGN = load_balancer.c.provider.is_not(None) & load_balancer.c.provider.not_in(model.OWN_PROVIDERS)
+
 # Tags stand in their object's row for reading and here for filtering; both are written in one transaction.
 tag = Table(
     "tag",

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from sqlalchemy import Connection, Table, and_, bindparam, delete, update
 
 from colonnade.clock import utc
-from colonnade.model import HealthMonitor, L7Policy, L7Rule, Listener, Member, Pool, Resource, Tree
+from colonnade.model import PARTS, HealthMonitor, L7Policy, L7Rule, Resource, Tree
 from colonnade.store import work
 from colonnade.store.tables import (
     OF,
@@ -20,7 +20,6 @@ from colonnade.types import OperatingStatus, ProvisioningStatus
 
 _Status = ProvisioningStatus
 _UNDER_WAY = (_Status.PENDING_CREATE, _Status.PENDING_UPDATE)
-_CHILDREN: tuple[type[Resource], ...] = (Listener, Pool, Member, HealthMonitor, L7Policy, L7Rule)
 _UNWATCHED: tuple[type[Resource], ...] = (HealthMonitor, L7Policy, L7Rule)  # their status is their admin state
 _AT_ONCE = 500  # ids in one statement
 
@@ -41,13 +40,13 @@ def done(
         told = balancer.provisioning_status == _Status.ERROR or lease.failing_since is not None
         _set(conn, load_balancer, [balancer.id], {**fresh, **({"reason": None} if told else {})})
     doomed = _doomed(tree)
-    for cls in _CHILDREN:
-        kept = [c for c in _children(tree, cls) if c.id not in doomed]
+    for cls in PARTS:
+        kept = [c for c in tree.every(cls) if c.id not in doomed]
         _activate(conn, cls, [c for c in kept if c.id not in (problems or {})], now)
         _accuse(conn, cls, [c for c in kept if c.id in (problems or {})], problems or {}, now)
     _let_go(conn, tree, doomed)
     for cls in _UNWATCHED:
-        for child in _children(tree, cls):
+        for child in tree.every(cls):
             shown = OperatingStatus.ONLINE if child.admin_state_up else OperatingStatus.OFFLINE
             if child.id not in doomed and child.operating_status != shown:
                 _set(conn, OF[cls], [child.id], {"operating_status": shown})
@@ -61,7 +60,7 @@ def failed(conn: Connection, tree: Tree, sentence: str, now: float, *, given_up:
     """
     values = {"provisioning_status": _Status.ERROR, "updated_at": utc(now)} if given_up else {}
     _set(conn, load_balancer, [tree.load_balancer.id], {"reason": sentence, **values})
-    for cls in _CHILDREN if given_up else ():
+    for cls in PARTS if given_up else ():
         table = OF[cls]
         pending = and_(
             table.c.loadbalancer_id == tree.load_balancer.id, table.c.provisioning_status.in_(_UNDER_WAY)
@@ -81,9 +80,8 @@ def gone(conn: Connection, lease: work.Lease, tree: Tree) -> None:
 def erase(conn: Connection, tree: Tree) -> None:
     """Remove all rows of the load balancer but those of its amphorae and its events."""
     lb_id = tree.load_balancer.id
-    ids = [lb_id, *(c.id for cls in _CHILDREN for c in _children(tree, cls))]
-    _delete_tags(conn, ids)
-    there = [OF[cls] for cls in _CHILDREN if _children(tree, cls)]  # none can come any more
+    _delete_tags(conn, [v.id for v in tree.objects])
+    there = [OF[cls] for cls in PARTS if tree.every(cls)]  # none can come any more
     for table in (*there, listener_statistics, certificate):
         conn.execute(delete(table).where(table.c.loadbalancer_id == lb_id))
     conn.execute(delete(load_balancer).where(load_balancer.c.id == lb_id))
@@ -96,7 +94,7 @@ def remove(conn: Connection, tree: Tree, id: str) -> None:
 
 def drop(conn: Connection, values: Sequence[Resource]) -> None:
     """Remove the rows of these objects, and no others."""
-    for cls in _CHILDREN:
+    for cls in PARTS:
         for some in _batches([v.id for v in values if type(v) is cls]):
             conn.execute(delete(OF[cls]).where(OF[cls].c.id.in_(some)))
     _delete_tags(conn, [v.id for v in values])
@@ -104,8 +102,7 @@ def drop(conn: Connection, values: Sequence[Resource]) -> None:
 
 def _doomed(tree: Tree) -> frozenset[str]:
     """Ids of what this settling removes: what was deleted, and what lives only in what was."""
-    children = (c for cls in _CHILDREN for c in _children(tree, cls))
-    return _with_all_below(tree, {c.id for c in children if c.provisioning_status == _Status.PENDING_DELETE})
+    return _with_all_below(tree, {v.id for cls in PARTS for v in tree.every(cls) if v.going})
 
 
 def _with_all_below(tree: Tree, ids: set[str]) -> frozenset[str]:
@@ -136,8 +133,8 @@ def _accuse(
 def _let_go(conn: Connection, tree: Tree, doomed: frozenset[str]) -> None:
     if not doomed:
         return
-    for cls in _CHILDREN:
-        ids = [c.id for c in _children(tree, cls) if c.id in doomed]
+    for cls in PARTS:
+        ids = [c.id for c in tree.every(cls) if c.id in doomed]
         for some in _batches(ids):
             conn.execute(delete(OF[cls]).where(OF[cls].c.id.in_(some)))
     _delete_tags(conn, doomed)
@@ -147,13 +144,6 @@ def _let_go(conn: Connection, tree: Tree, doomed: frozenset[str]) -> None:
     unwatched = {m.pool_id for m in tree.health_monitors if m.id in doomed}
     bare = [m.id for m in tree.members if m.pool_id in unwatched and m.id not in doomed]
     _set(conn, member, bare, {"operating_status": OperatingStatus.NO_MONITOR, "reason": None})
-
-
-def _children(tree: Tree, cls: type[Resource]) -> Sequence[Resource]:
-    return {
-        Listener: tree.listeners, Pool: tree.pools, Member: tree.members, HealthMonitor: tree.health_monitors,
-        L7Policy: tree.l7policies, L7Rule: tree.l7rules,
-    }[cls]  # fmt: skip
 
 
 def _set(conn: Connection, table: Table, ids: Sequence[str], values: dict[str, object]) -> None:

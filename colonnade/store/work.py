@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from sqlalchemy import BindParameter, Connection, bindparam, delete, exists, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from colonnade.model import OWN_PROVIDERS
-from colonnade.store.tables import load_balancer, work
+from colonnade.store.tables import FOREIGN, load_balancer, work
 
 _FIRST_PAUSE_S = 0.2
 _BROKEN_PAUSE_S = 1.0  # what waits for a person is looked at less eagerly
-_FOREIGN = exists().where(load_balancer.c.id == work.c.subject, load_balancer.c.provider.not_in(OWN_PROVIDERS))
+_FOREIGN = exists().where(load_balancer.c.id == work.c.subject, FOREIGN)
 
 
 class Lost(Exception):

@@ -11,8 +11,8 @@ from colonnade.core.plan import Desired, Observed, Place
 from colonnade.core.steps import Seat
 from colonnade.drivers import AmphoraLink, Network, SecretStore
 from colonnade.errors import Broken, Later
-from colonnade.model import Amphora, L7Policy, L7Rule, LoadBalancer, NetworkPort, Subnet, Tree
-from colonnade.types import AmphoraStatus, Json, ProvisioningStatus, Role
+from colonnade.model import Amphora, LoadBalancer, NetworkPort, Subnet, Tree
+from colonnade.types import AmphoraStatus, Json, Role
 
 Render = Callable[[Tree, Amphora, Sequence[NetworkPort], NetworkPort], wire.Bundle]
 
@@ -173,11 +173,11 @@ def served_files(tree: Tree) -> list[str]:
 
 def live(tree: Tree) -> Tree:
     """The tree without what is to be deleted, and without what lives in that or points at it."""
-    pools = tuple(p for p in tree.pools if p.provisioning_status != ProvisioningStatus.PENDING_DELETE)
+    pools = tuple(p for p in tree.pools if not p.going)
     kept = {p.id for p in pools}
-    listeners = [x for x in tree.listeners if x.provisioning_status != ProvisioningStatus.PENDING_DELETE]
+    listeners = [x for x in tree.listeners if not x.going]
     heard = {x.id for x in listeners}
-    policies = tuple(p for p in tree.l7policies if p.listener_id in heard and _stays(p))
+    policies = tuple(p for p in tree.l7policies if p.listener_id in heard and not p.going)
     obeyed = {p.id for p in policies}
     return dataclasses.replace(
         tree,
@@ -185,21 +185,11 @@ def live(tree: Tree) -> Tree:
             x if x.default_pool_id in kept else dataclasses.replace(x, default_pool_id=None) for x in listeners
         ),
         pools=pools,
-        members=tuple(
-            m for m in tree.members if m.pool_id in kept and m.provisioning_status != ProvisioningStatus.PENDING_DELETE
-        ),
-        health_monitors=tuple(
-            h
-            for h in tree.health_monitors
-            if h.pool_id in kept and h.provisioning_status != ProvisioningStatus.PENDING_DELETE
-        ),
+        members=tuple(m for m in tree.members if m.pool_id in kept and not m.going),
+        health_monitors=tuple(h for h in tree.health_monitors if h.pool_id in kept and not h.going),
         l7policies=policies,
-        l7rules=tuple(r for r in tree.l7rules if r.l7policy_id in obeyed and _stays(r)),
+        l7rules=tuple(r for r in tree.l7rules if r.l7policy_id in obeyed and not r.going),
     )
-
-
-def _stays(thing: L7Policy | L7Rule) -> bool:
-    return thing.provisioning_status != ProvisioningStatus.PENDING_DELETE
 
 
 def address_on(port: NetworkPort, subnet_id: str | None) -> str | None:

@@ -3,14 +3,16 @@
 import http.client
 import ssl
 import subprocess
+import uuid
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 import pytest
+from datagrams import Servers, ask
 from rig import Rig, eventually, get
 
-from colonnade.core import certificates, haproxy
+from colonnade.core import certificates, datagrams, haproxy
 from colonnade.model import HealthMonitor, Listener, LoadBalancer, Material, Member, Pool, Tree
 from colonnade.types import Algorithm, ListenerProtocol, MonitorType, PoolProtocol
 from tests import pki
@@ -50,7 +52,7 @@ class Site:
         )  # fmt: skip
         issued = Material(ref="cert", project_id="p", payloads={"": CA.issue("numbers.test", "numbers.test").p12()})
         gathered = certificates.gather(tree, {"cert": issued, "ca": replace(issued, payloads={"": CA.pem})}, ())
-        files = haproxy.render(gathered.tree, self.vips, haproxy.Limits())
+        files = haproxy.render(gathered.tree, self.vips, haproxy.Limits()) | datagrams.render(gathered.tree, self.vips)
         self.bundle = replace(self.bundle, files={**files, **gathered.files})
         self.rig.push(self.bundle)
 
@@ -76,6 +78,29 @@ class Site:
 WEB = {"listener": "web"}
 POOL = {"pool": "p1", "listener": "web"}
 MEMBER = {**POOL, "member": "m1"}
+
+
+def test_what_the_kernel_balances_is_among_them(rig: Rig, servers: Servers) -> None:
+    site = Site(rig)
+    dns_id, pool_id, member_id = [str(uuid.uuid4()) for _ in range(3)]
+    dns = Listener(id=dns_id, protocol=ListenerProtocol.UDP, protocol_port=53, default_pool_id=pool_id, **COMMON)
+    pool = Pool(id=pool_id, protocol=PoolProtocol.UDP, lb_algorithm=Algorithm.ROUND_ROBIN, **COMMON)
+    member = Member(id=member_id, pool_id=pool_id, address=servers.address("u1"), protocol_port=53, **COMMON)
+    site.listeners, site.pools, site.members = (*site.listeners, dns), (*site.pools, pool), (*site.members, member)
+    site.push()
+    assert [ask(site.vip) for _ in range(3)] == ["u1"] * 3
+    label, total = frozenset({"listener": dns_id}.items()), "octavia_listener_sessions_total"
+    found = eventually(lambda: s if (s := site.scrape())[total].get(label) == 3 else None)
+    beat = rig.beat(site.bundle.amphora_id, lambda b: b.listeners[dns_id].total_connections == 3).listeners[dns_id]
+    assert found["octavia_listener_bytes_out_total"][label] == beat.bytes_out > 0
+    assert found["octavia_loadbalancer_listeners"][frozenset()] == 3
+    of_pool = {"pool": pool_id, "listener": dns_id}
+    assert found["octavia_pool_status"][frozenset({**of_pool, "state": "UP"}.items())] == 1
+    assert found["octavia_member_status"][frozenset({**of_pool, "member": member_id, "state": "UP"}.items())] == 1
+    assert found[total][frozenset(WEB.items())] == 0
+    site.listeners = site.listeners[:2]
+    site.push()
+    assert eventually(lambda: label not in site.scrape()[total])
 
 
 def test_numbers_are_those_of_real_requests(rig: Rig) -> None:

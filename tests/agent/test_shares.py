@@ -1,6 +1,7 @@
 """Shares as tables: exact, even, and steady when members come and go."""
 
 import itertools
+import tracemalloc
 from collections import Counter
 
 from hypothesis import given
@@ -85,3 +86,12 @@ def test_the_least_loaded_gets_everything_until_it_is_level() -> None:
     assert by_load({"a": 1, "b": 1}, {"a": 10, "b": 10}, 10) == {"a": 5, "b": 5}
     assert by_load({"a": 3, "b": 1}, {}, 8) == {"a": 6, "b": 2}
     assert by_load({"a": 1, "b": 0}, {"a": 9}, 3) == {"a": 3}
+
+
+def test_thousands_of_members_are_remembered_in_little_memory() -> None:
+    tracemalloc.start()
+    try:
+        by_hash({f"of-many-{n}": 1 for n in range(500)})
+        assert tracemalloc.get_traced_memory()[0] < 500 * 10_000
+    finally:
+        tracemalloc.stop()

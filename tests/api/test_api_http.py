@@ -1,11 +1,15 @@
 """The API as HTTP: discovery, prefixes, content types, error shapes, hostile bodies, a database that is away."""
 
 import json
+import time
 from typing import Any
 
 import pytest
 from lb_service import Service, nobody_has
 from sqlalchemy import Engine
+
+from colonnade.api import transport
+from colonnade.errors import Invalid
 
 
 def test_the_version_document(service: Service) -> None:
@@ -137,6 +141,14 @@ def test_hostile_bodies_are_answered_400(service: Service, body: bytes) -> None:
     assert reply.status_code == 400
     assert reply.json["faultcode"] == "Client"
     assert reply.json["debuginfo"] is None
+
+
+def test_a_key_given_twice_among_many_costs_no_more_than_the_others() -> None:
+    many = b", ".join(b'"%d": 0' % n for n in range(60_000))
+    began = time.process_time()
+    with pytest.raises(Invalid, match="'again' is given twice"):
+        transport.parse(b'{%b, "again": 1, "again": 2}' % many)
+    assert time.process_time() - began < 5  # to count each key among all of them took a minute
 
 
 @pytest.mark.parametrize(

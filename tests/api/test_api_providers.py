@@ -4,7 +4,9 @@ import dataclasses
 import functools
 import json
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -590,6 +592,31 @@ def test_a_creation_that_is_not_answered_keeps_its_vip(service: Service, tmp_pat
     assert [p.id for p in service.cloud.ours()] == [lb["vip_port_id"]]
     (tmp_path / "go").touch()
     service.delete(f"loadbalancers/{lb['id']}")
+
+
+def test_a_provider_that_hangs_leaves_half_of_the_threads_to_others(
+    service: Service, calls: Any, tmp_path: Path
+) -> None:
+    import example_provider
+
+    asked = functools.partial(service.send, "GET", "providers/mute/flavor_capabilities", by="admin")
+    assert service.settings.api_settings.threads == 8
+    example_provider.READY = str(tmp_path / "go")
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            waiting = [pool.submit(asked) for _ in range(4)]
+            while sum(t.name == "provider-mute" for t in threading.enumerate()) < 4:
+                time.sleep(0.01)
+            refused = asked()
+            assert (refused.status_code, refused.json["faultstring"]) == (
+                503, "Provider 'mute' is asked too much at a time. Please try again."
+            )  # fmt: skip
+            (tmp_path / "go").touch()
+            assert [w.result().status_code for w in waiting] == [200] * 4
+    finally:
+        (tmp_path / "go").touch()
+        example_provider.READY = None
+    assert asked().status_code == 200
 
 
 def test_a_driver_that_does_not_get_ready_is_never_called(service: Service, calls: Any, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from lb_service import Service, nobody_has
 from sqlalchemy import update
 
+from colonnade.errors import Later
 from colonnade.model import FixedIp, NetworkPort, QosPolicy, SecurityGroup, Subnet
 from colonnade.settings import Networking
 from colonnade.store import tables
@@ -162,6 +163,16 @@ def test_the_operator_says_where_vips_may_be(service: Service) -> None:
             answer = service.post("loadbalancers", {"loadbalancer": way}, expect=400)
             assert "is not allowed by the configuration of this deployment" in answer["faultstring"]
         service.load_balancer(vip_subnet_id=other.id)
+
+
+def test_a_network_service_that_does_not_answer_is_a_503_where_networks_are_restricted(service: Service) -> None:
+    def trouble(_effect: str, _moment: str) -> None:
+        raise Later("Neutron sleeps.")
+
+    _with(service, denylist_vip_networks=(nobody_has(),))
+    service.cloud.trouble = trouble
+    answer = service.post("loadbalancers", {"loadbalancer": {"vip_subnet_id": service.subnet.id}}, expect=503)
+    assert "Neutron sleeps." in answer["faultstring"]
 
 
 GROUP, OTHER, THEIRS, POLICY, SHARED, FOREIGN = (nobody_has(c) for c in "abcdef")

@@ -31,6 +31,7 @@ class Share:
     kept: bool  # on connections that stay open; else each request has its own
     threads: int
     ca: str = ""  # TLS by this authority (PEM)
+    datagrams: bool = False  # UDP: a question and an answer are a datagram each
     host: str = "www.test"
 
 
@@ -82,6 +83,7 @@ class _Caller:
     def __init__(self, share: Share, context: ssl.SSLContext | None) -> None:
         self._share, self._context = share, context
         self._socket: socket.socket | None = None
+        self._asked = 0
         close = "" if share.kept else "Connection: close\r\n"
         self._request = f"GET / HTTP/1.1\r\nHost: {share.host}\r\n{close}\r\n".encode()
 
@@ -90,6 +92,9 @@ class _Caller:
         try:
             connection = self._socket or self._connect()
             self._socket = None
+            if self._share.datagrams:
+                self._ask(connection)
+                return
             connection.sendall(self._request)
             if self._answer(connection) and self._share.kept:
                 self._socket = connection
@@ -104,7 +109,25 @@ class _Caller:
             self._socket.close()
             self._socket = None
 
+    def _ask(self, connection: socket.socket) -> None:
+        """Ask once more than ever before on this socket, so that a late answer is not taken for this one's."""
+        self._asked += 1
+        question = b"%d" % self._asked
+        connection.send(question)
+        answer = connection.recv(2048)
+        if answer != question:
+            raise ConnectionError(f"{answer!r} to {question!r}")
+        if self._share.kept:
+            self._socket = connection
+        else:
+            connection.close()
+
     def _connect(self) -> socket.socket:
+        if self._share.datagrams:
+            flow = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            flow.settimeout(_TIMEOUT_S)
+            flow.connect((self._share.address, self._share.port))
+            return flow
         raw = socket.create_connection((self._share.address, self._share.port), _TIMEOUT_S)
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._context is None:

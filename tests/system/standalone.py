@@ -390,6 +390,8 @@ def installation(*options: str) -> Iterator[Standalone]:
 
 
 class _QuietServer(ThreadingHTTPServer):
+    request_queue_size = 128  # the default of 5 drops connections when many are made at once
+
     def handle_error(self, request: object, client_address: object) -> None:
         """A health check that hangs up is no error."""
 

@@ -136,6 +136,11 @@ LOAD_BALANCERS: list[Step] = [
     Row("loadbalancer listener list", shows=[]),
     Row("loadbalancer delete two", "loadbalancer show two", gone=True),
     Row("loadbalancer delete $one --wait", "loadbalancer show $one", gone=True),
+    *(Row(f"loadbalancer delete {name} --cascade --wait", f"loadbalancer show {name}", gone=True)
+      for name in ("four", "five", "six", "seven")),
+    Row("network qos policy delete q"),
+    Row("security group delete sg"),
+    Row("subnet delete six"),
     Row("port show $port1", shows={"name": "port1", "device_id": ""}),
     Row("port delete port1"),
     Row("loadbalancer flavor delete gold"),

@@ -47,7 +47,7 @@ class World:
     def close(self) -> None:
         self._process.communicate()
 
-    def run(self, text: str, form: bool = False, column: str | None = None) -> tuple[int, Any, str]:
+    def run(self, text: str, form: bool = False) -> tuple[int, Any, str]:
         """One command of the client: its exit code, what it shows (parsed JSON where it is), what it complains."""
         words = [string.Template(w).substitute(self.names) for w in shlex.split(text)]
         words += ["-f", "json"] if form else []
@@ -86,7 +86,7 @@ class Row:
     gone: bool = False
     keep: str = ""
 
-    def check(self, world: World) -> None:
+    def __call__(self, world: World) -> None:
         """Run it. Raises AssertionError."""
         code, out, err = world.run(self.command, form=_forms(self.command))
         if self.says:
@@ -114,7 +114,7 @@ class Row:
         return True
 
 
-Step = Row | Callable[[World], None]  # or something that happens outside the client
+Step = Callable[[World], None]  # a row, or something that happens outside the client
 
 
 def _compare(world: World, shows: Shows | None, out: Any) -> None:

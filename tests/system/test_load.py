@@ -1,10 +1,11 @@
-"""Under a thousand requests a second, on kept and new connections, plain and TLS: no change fails one."""
+"""Under a thousand requests a second, on kept and new connections, plain, TLS and UDP: no change fails one."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from faults import MONITOR
+from kernel import Echo
 from load import Share, load
 from standalone import Api, Json, Standalone, WebServer
 from support import eventually
@@ -19,9 +20,10 @@ _FLOOR = 500
 
 
 class Site:
-    """A load balancer with a plain and a TLS listener on one pool of the demo's servers, and changes of it."""
+    """A load balancer with a plain and a TLS listener on one pool of the demo's servers, and a UDP listener on two
+    members of its own; and changes of it."""
 
-    def __init__(self, api: Api, standalone: Standalone, extra: WebServer) -> None:
+    def __init__(self, api: Api, standalone: Standalone, extra: WebServer, echoes: list[Echo]) -> None:
         self.api, self.standalone, self.extra = api, standalone, extra
         self.members = [{"address": m, "protocol_port": 80} for m in standalone.members]
         lb = api.until_active(api.create("load", self.members)["id"])
@@ -34,6 +36,12 @@ class Site:
             "listeners", "listener", loadbalancer_id=self.lb, protocol="TERMINATED_HTTPS", protocol_port=443,
             default_tls_container_ref=self.ref, default_pool_id=self.pool,
         )  # fmt: skip
+        *answering, self.third = echoes
+        self.dns = self.post("listeners", "listener", loadbalancer_id=self.lb, protocol="UDP", protocol_port=53)
+        self.dns_pool = self.post("pools", "pool", listener_id=self.dns, protocol="UDP", lb_algorithm="ROUND_ROBIN")
+        for echo in answering:
+            self.post(f"pools/{self.dns_pool}/members", "member", address=standalone.host_address,
+                      protocol_port=echo.port)  # fmt: skip
 
     def post(self, path: str, root: str, **fields: Any) -> str:
         """Something new; answers its id when it is there."""
@@ -120,22 +128,58 @@ class Site:
         self.put(f"healthmonitors/{monitor}", "healthmonitor", delay=2)
         self.delete(f"healthmonitors/{monitor}")
 
-    # Changes of UDP listeners and pools join here: def udp(self, round), with a share of datagrams in the load below.
+    def datagrams(self, round: int) -> None:
+        """Members that answer stay; others come, are checked, drained and go."""
+        path = f"pools/{self.dns_pool}"
+        kinds: list[Json | None] = [
+            {"type": "SOURCE_IP", "persistence_timeout": 60}, {"type": "SOURCE_IP", "persistence_timeout": 90}, None,
+        ]  # fmt: skip
+        for kind in kinds:
+            self.put(path, "pool", session_persistence=kind)
+        for algorithm in ("LEAST_CONNECTIONS", "SOURCE_IP", "SOURCE_IP_PORT", "ROUND_ROBIN"):
+            self.put(path, "pool", lb_algorithm=algorithm)
+        added = self.post(f"{path}/members", "member", address=self.standalone.host_address,
+                          protocol_port=self.third.port)  # fmt: skip
+        for weight in (3, 0):
+            self.put(f"{path}/members/{added}", "member", weight=weight)
+        self.delete(f"{path}/members/{added}")
+        monitor = self.post("healthmonitors", "healthmonitor", pool_id=self.dns_pool, type="UDP-CONNECT", delay=3,
+                            timeout=1, max_retries=1)  # fmt: skip
+        self.delete(f"healthmonitors/{monitor}")
+        self.put(f"listeners/{self.dns}", "listener", connection_limit=9000 + round)
+        self.put(f"listeners/{self.dns}", "listener", allowed_cidrs=["0.0.0.0/0"])
+        self.put(f"listeners/{self.dns}", "listener", allowed_cidrs=None, connection_limit=-1)
+        other = self.post("listeners", "listener", loadbalancer_id=self.lb, protocol="UDP", protocol_port=54)
+        self.delete(f"listeners/{other}")
 
     def all(self, round: int) -> Iterator[Step]:
-        for change in (self.l7, self.tls, self.persistence, self.listeners, self.members_and_monitor):
+        for change in (
+            self.l7, self.tls, self.persistence, self.listeners, self.members_and_monitor, self.datagrams,
+        ):  # fmt: skip
             yield lambda change=change: change(round)  # type: ignore[misc]
 
 
-def test_no_change_under_load_fails_a_request(api: Api, standalone: Standalone, web: Web) -> None:
-    site = Site(api, standalone, web("extra"))
+@pytest.fixture
+def echoes(standalone: Standalone) -> Iterator[list[Echo]]:
+    made = [Echo(standalone.host_address, name="") for _ in range(3)]
+    yield made
+    for echo in made:
+        echo.close()
+
+
+def test_no_change_under_load_fails_a_request(
+    api: Api, standalone: Standalone, web: Web, echoes: list[Echo]
+) -> None:  # fmt: skip
+    site = Site(api, standalone, web("extra"), echoes)
     assert eventually(lambda: served(site.vip)) == "first"
     ca = CA.pem.decode()
     shares = (
-        Share("plain, kept", site.vip, 80, rate=450, kept=True, threads=6),
-        Share("plain, new", site.vip, 80, rate=250, kept=False, threads=6),
+        Share("plain, kept", site.vip, 80, rate=400, kept=True, threads=6),
+        Share("plain, new", site.vip, 80, rate=200, kept=False, threads=6),
         Share("TLS, kept", site.vip, 443, rate=250, kept=True, threads=6, ca=ca),
         Share("TLS, new", site.vip, 443, rate=50, kept=False, threads=4, ca=ca),
+        Share("UDP, kept", site.vip, 53, rate=50, kept=True, threads=4, datagrams=True),
+        Share("UDP, new", site.vip, 53, rate=50, kept=False, threads=4, datagrams=True),
     )
     with load(*shares) as outcomes:
         for round in (1, 2):

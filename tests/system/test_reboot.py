@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 from faults import MONITOR, assert_all_serve
-from standalone import PROGRAMS, Standalone, WebServer, bodies, installation, run
+from kernel import Echo, ask, queue
+from standalone import PROGRAMS, Api, Standalone, WebServer, bodies, installation, run
 from support import eventually
 
 from colonnade import supervisor
+from colonnade.types import Json
 
 pytestmark = [pytest.mark.system, pytest.mark.root]
 
@@ -56,8 +58,41 @@ def _python(s: Standalone) -> str:
     return next(w for w in words if w.endswith("/bin/python"))
 
 
+class Guarded:
+    """A load balancer with all that the kernel does for it: UDP, a security group that lets only that in, a limit."""
+
+    def __init__(self, api: Api, member: Json) -> None:
+        group = api.post("/network/v2.0/security-groups", {"security_group": {"name": "dns"}})["id"]
+        rule = {"security_group_id": group, "direction": "ingress", "protocol": "udp"}
+        rule |= {"port_range_min": 53, "port_range_max": 53}
+        api.post("/network/v2.0/security-group-rules", {"security_group_rule": rule})
+        policy = api.post("/network/v2.0/qos/policies", {"policy": {"name": "slow"}})["id"]
+        limit = {"bandwidth_limit_rule": {"max_kbps": 2000, "direction": "egress"}}
+        api.post(f"/network/v2.0/qos/policies/{policy}/bandwidth_limit_rules", limit)
+        pool = {"name": "dns", "protocol": "UDP", "lb_algorithm": "ROUND_ROBIN", "members": [member]}
+        listeners = [{"protocol": "UDP", "protocol_port": port, "default_pool": {**pool, "name": f"dns{port}"}}
+                     for port in (53, 54)]  # fmt: skip
+        lb = {"name": "guarded", "vip_subnet_id": api.subnet(), "listeners": listeners, "vip_sg_ids": [group],
+              "vip_qos_policy_id": policy}  # fmt: skip
+        self.id = api.post("lbaas/loadbalancers", {"loadbalancer": lb})["id"]
+        self.vip = api.until_active(self.id)["vip_address"]
+        (amphora,) = api.get(f"/load-balancer/v2/octavia/amphorae?loadbalancer_id={self.id}")
+        self._amphora = amphora["id"]
+
+    def check(self, s: Standalone) -> None:
+        """It is as it was asked for."""
+        try:
+            assert ask(self.vip) == "echo"
+        except OSError as e:
+            raise AssertionError("nobody answers") from e
+        with pytest.raises(TimeoutError):
+            ask(self.vip, 54)  # served, and let in by nobody
+        assert "rate 2Mbit" in queue(s, self._amphora)
+
+
 def test_after_a_reboot_the_agent_alone_brings_traffic_back(own: Standalone) -> None:
     servers = [WebServer(own.host_address, f"w{n}") for n in range(2)]
+    echo = Echo(own.host_address, "echo")
     try:
         api = own.admin()
         plain = api.create("plain", [s.member() for s in servers])
@@ -68,19 +103,25 @@ def test_after_a_reboot_the_agent_alone_brings_traffic_back(own: Standalone) -> 
         vips.append(api.post("/network/v2.0/floatingips", {"floatingip": fip})["floating_ip_address"])
         for vip in vips:
             eventually(lambda vip=vip: bodies(vip) == {"w0", "w1"})
+        guarded = Guarded(api, {"address": own.host_address, "protocol_port": echo.port})
+        eventually(lambda: guarded.check(own) or True)
         _power_off(own)
         began = time.monotonic()
         agent = _agent_alone(own)
         try:
             for vip in vips:
                 eventually(lambda vip=vip: bodies(vip) == {"w0", "w1"}, 20)
+            eventually(lambda: guarded.check(own) or True, 20)
             print(f"all serve {time.monotonic() - began:.2f} s after the agent's start")
         finally:
             agent.kill()
             agent.wait()
         own.start()
+        guarded.check(own)
+        api.delete(f"lbaas/loadbalancers/{guarded.id}?cascade=true")
+        api.until_gone(guarded.id)
         assert_all_serve(own, servers)
         eventually(own.nothing_left_over, 20)
     finally:
-        for server in servers:
-            server.close()
+        for member in (*servers, echo):
+            member.close()

@@ -1,38 +1,13 @@
 """UDP from the API to the wire and back into the API."""
 
-import contextlib
-import socket
-import threading
 from collections.abc import Iterator
 
 import pytest
+from kernel import Echo, ask
 from standalone import Api, Standalone
 from support import eventually
 
 pytestmark = [pytest.mark.system, pytest.mark.root]
-
-
-class Echo:
-    """A member on an address of this machine: answers its name."""
-
-    def __init__(self, address: str, name: str) -> None:
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.bind((address, 0))
-        self.port = self.socket.getsockname()[1]
-        self._name = name.encode()
-        threading.Thread(target=self._run, daemon=True).start()
-
-    def _run(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                data, sender = self.socket.recvfrom(2048)
-                if data:
-                    self.socket.sendto(self._name, sender)
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self.socket.shutdown(socket.SHUT_RDWR)
-        self.socket.close()
 
 
 @pytest.fixture
@@ -41,14 +16,6 @@ def echoes(standalone: Standalone) -> Iterator[list[Echo]]:
     yield made
     for echo in made:
         echo.close()
-
-
-def _ask(vip: str, port: int = 53) -> str:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-        s.settimeout(1)
-        s.connect((vip, port))
-        s.send(b"?")
-        return s.recv(100).decode()
 
 
 def test_a_udp_listener_serves_counts_and_tells_of_its_members(
@@ -63,7 +30,7 @@ def test_a_udp_listener_serves_counts_and_tells_of_its_members(
     lb = {"name": "dns", "vip_subnet_id": api.subnet(), "listeners": [listener]}
     lb_id = api.post("lbaas/loadbalancers", {"loadbalancer": lb})["id"]
     vip = api.until_active(lb_id)["vip_address"]
-    eventually(lambda: {_ask(vip) for _ in range(4)} == {"one", "two"})
+    eventually(lambda: {ask(vip) for _ in range(4)} == {"one", "two"})
     (made,) = api.get(f"lbaas/pools?loadbalancer_id={lb_id}")
 
     def statuses() -> dict[str, str]:
@@ -77,7 +44,7 @@ def test_a_udp_listener_serves_counts_and_tells_of_its_members(
     assert stats["bytes_in"] >= 4 * 29 <= stats["bytes_out"]
     echoes[0].close()
     eventually(lambda: statuses()[str(echoes[0].port)] == "ERROR", 20)
-    assert {_ask(vip) for _ in range(4)} == {"two"}
+    assert {ask(vip) for _ in range(4)} == {"two"}
     first = next(m for m in api.get(f"lbaas/pools/{made['id']}/members") if m["name"] == str(echoes[0].port))
     assert "was refused" in first["reason"]
     api.put(f"lbaas/pools/{made['id']}/members/{first['id']}", {"member": {"admin_state_up": False}})

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from standalone import Api, Standalone, WebServer, fetch, run
+from kernel import queue
+from standalone import Api, Standalone, WebServer, fetch
 from support import eventually
 
 pytestmark = [pytest.mark.system, pytest.mark.root]
@@ -81,9 +82,6 @@ def test_vips_groups_and_limits_by_the_stock_client(
 
 
 def _queue(standalone: Standalone, api: Api, lb_id: str) -> str:
-    """The classes of the queues in the load balancer's one amphora."""
+    """Of the load balancer's one amphora."""
     (amphora,) = api.get(f"/load-balancer/v2/octavia/amphorae?loadbalancer_id={lb_id}")
-    name = f"cln-{standalone.tag}-{amphora['id'][:13]}"
-    links = run("ip", "-n", name, "-o", "link").stdout.splitlines()
-    ours = [line.split()[1].partition("@")[0] for line in links if line.split()[1].startswith("p")]
-    return "".join(run("tc", "-n", name, "class", "show", "dev", link).stdout for link in ours)
+    return queue(standalone, amphora["id"])

@@ -1,0 +1,79 @@
+"""What is asked of the kernel's connection tracking."""
+
+import struct
+from collections.abc import Iterator
+
+from colonnade.agent.tracking import Tracking, drops_of
+
+UDP, SCTP = 17, 132
+GET, DELETE = 0x101, 0x102
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    return struct.pack("HH", 4 + len(value), kind) + value + b"\0" * (-len(value) % 4)
+
+
+def flow(proto: int, port: int, mark: int) -> bytes:
+    """As the kernel tells of a flow that was translated; each mark's comes from another address."""
+    client = attribute(1, attribute(1, struct.pack(">I", mark)))
+    of_proto = attribute(1, bytes([proto])) + attribute(3, struct.pack(">H", port))
+    return (
+        struct.pack(">BBH", 2, 0, 0)
+        + attribute(1, client + attribute(2, of_proto))
+        + attribute(8, struct.pack(">I", mark))
+    )
+
+
+class Kernel(Tracking):
+    """Holds flows, and counts what it is asked."""
+
+    def __init__(self, *flows: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.held = {flow(*f)[4 : -len(attribute(8, b"0000"))]: f for f in flows}
+        self.asked: list[int] = []
+
+    def _each(self, kind: int, flags: int, body: bytes) -> Iterator[bytes]:
+        self.asked.append(kind)
+        if kind == GET:
+            yield from [flow(*f) for f in self.held.values()]
+        else:
+            plain = struct.pack("HH", struct.unpack_from("H", body, 4)[0], 1) + body[8:]  # without the mark of nesting
+            if self.held.pop(plain, None) is None:
+                raise FileNotFoundError
+
+
+def test_however_many_members_and_listeners_go_the_table_is_walked_once() -> None:
+    flows = [(UDP, port, mark) for port in range(100, 150) for mark in range(1, 21)]
+    kernel = Kernel(*flows)
+    gone: set[tuple[int | None, tuple[int, int] | None]] = {(m, None) for m in range(1, 10)}
+    gone |= {(None, (UDP, port)) for port in range(100, 120)}
+    gone |= {(20, (UDP, port)) for port in range(120, 130)} | {(15, (SCTP, 149))}
+    kernel.drop(gone)
+    assert set(kernel.held.values()) == {
+        (p, port, m) for p, port, m in flows if m >= 10 and port >= 120 and not (m == 20 and port < 130)
+    }
+    assert kernel.asked.count(GET) == 1
+    kernel.close()
+
+
+def test_what_went_by_itself_is_no_error() -> None:
+    kernel = Kernel((UDP, 1, 1), (UDP, 2, 2))
+    each = kernel._each
+
+    def late(kind: int, flags: int, body: bytes) -> Iterator[bytes]:
+        yield from each(kind, flags, body)
+        if kind == GET:
+            kernel.held.clear()
+
+    kernel._each = late  # type: ignore[method-assign]
+    kernel.drop({(1, (UDP, 1)), (2, (UDP, 2))})
+    assert kernel.asked.count(DELETE) == 2
+    kernel.close()
+
+
+def test_nothing_to_forget_asks_nothing() -> None:
+    kernel = Kernel((UDP, 1, 1))
+    kernel.drop(set())
+    assert (kernel.asked, len(kernel.held)) == ([], 1)
+    assert drops_of((UDP, 1, 7)) == {(7, None), (None, (UDP, 1)), (7, (UDP, 1))}
+    kernel.close()

@@ -1,0 +1,47 @@
+"""What the kernel does for load balancers, seen from this machine: UDP members and clients, queues."""
+
+import contextlib
+import socket
+import threading
+
+from standalone import Standalone, run
+
+
+class Echo:
+    """A member on an address of this machine: answers its name, or without one what it was sent."""
+
+    def __init__(self, address: str, name: str) -> None:
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind((address, 0))
+        self.port = self.socket.getsockname()[1]
+        self._name = name.encode()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                data, sender = self.socket.recvfrom(2048)
+                if data:
+                    self.socket.sendto(self._name or data, sender)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()
+
+
+def ask(vip: str, port: int = 53) -> str:
+    """Which member answers a new client. Raises OSError when none does."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.settimeout(1)
+        s.connect((vip, port))
+        s.send(b"?")
+        return s.recv(100).decode()
+
+
+def queue(standalone: Standalone, amphora_id: str) -> str:
+    """The classes of the queues in an amphora, as tc shows them."""
+    name = f"cln-{standalone.tag}-{amphora_id[:13]}"
+    links = run("ip", "-n", name, "-o", "link").stdout.splitlines()
+    ours = [line.split()[1].partition("@")[0] for line in links if line.split()[1].startswith("p")]
+    return "".join(run("tc", "-n", name, "class", "show", "dev", link).stdout for link in ours)
