@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     for option in ("state", "tag", "slot", "group", "haproxy"):
         agent.add_argument(f"--{option}", help="instead of the setting")
     up = add("up", _up, "run all of the above on this machine (root)")
-    up.add_argument("--demo", action="store_true", help="also run two small web servers as members")
+    up.add_argument("--demo", action="store_true", help="also run two small servers as members")
     add("down", _down, "remove all that a stopped installation left in the kernel (root)")
     db = add("db", _db, "the tables: upgrade them, print their version, or check them")
     db.add_argument("action", choices=["upgrade", "current", "check"])
@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     policy.add_argument("action", choices=["list", "sample", "markdown"])
     add("facts", _facts, None)  # what the supervisor needs of the settings, as JSON
     add("prepare", _prepare, None)  # before the programs: tables, secrets, the small cloud's first contents
-    add("demo", _demo, None)  # two web servers in namespaces of their own, until stopped (root)
+    add("demo", _demo, None)  # two servers in namespaces of their own, until stopped (root)
     return parser
 
 

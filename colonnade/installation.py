@@ -100,6 +100,10 @@ def start(args: argparse.Namespace) -> None:
 
 def _start(state: Path, args: argparse.Namespace) -> None:
     began = time.monotonic()
+    up = state / "run" / "up.pid"
+    if supervisor.running(up) and not supervisor.running(state / "run" / "keeper.pid"):
+        print("The keeper was gone; starting the programs anew, load balancers go on.", flush=True)
+        supervisor.end(up, _STOP_S)
     if _running(state):
         print(f"Already running on {state}; nothing was changed (to change options, --stop it first).")
         _print_usage(state)
@@ -131,11 +135,11 @@ def _start(state: Path, args: argparse.Namespace) -> None:
     command = [sys.executable, "-P", "-m", "colonnade", "up", *_file_options(files)]
     with log.open("ab") as output:
         offset = output.tell()
-        up = subprocess.Popen(
+        started = subprocess.Popen(
             command + ["--demo"] * args.demo, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             start_new_session=True, cwd="/", env={**os.environ, "PYTHONPATH": str(state / "lib")},
         )  # fmt: skip
-    _wait_ready(state, up, log, offset, args.demo)
+    _wait_ready(state, started, log, offset, args.demo)
     _give_clouds(state)
     print(f"Colonnade is ready, {time.monotonic() - began:.1f} s after its start.")
     _print_usage(state)
@@ -452,7 +456,7 @@ Passwords: {state}/clouds.yaml (admin) and {state}/secrets/passwords.env. Logs: 
 What runs: sudo {state}/bin/colonnade status{"" if not noauth else "    Without a token: OS_CLOUD=colonnade-noauth"}""")
     demo = state / "demo.env"
     if demo.exists():
-        print(f"Demo web servers: {demo.read_text().strip()} (also in {demo})")
+        print(f"Demo servers: {demo.read_text().strip()} (also in {demo})")
 
 
 if __name__ == "__main__":

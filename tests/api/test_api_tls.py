@@ -56,7 +56,7 @@ CREATED: list[tuple[Json, int, str]] = [
     ({"default_tls_container_ref": "@pem"}, 201, ""),
     ({"default_tls_container_ref": "@box"}, 201, ""),
     ({"default_tls_container_ref": "@nothing"}, 400, f"Could not retrieve certificate: ['{URL}nothing']"),
-    ({"default_tls_container_ref": "@bobs"}, 400, f"Could not retrieve certificate: ['{URL}bobs']"),
+    ({"default_tls_container_ref": "@bobs"}, 400, f"['{URL}bobs']. There is none, or you may not read it."),
     ({"sni_container_refs": ["@good", "@bobs", "@no"]}, 400, f"['{URL}bobs', '{URL}no']"),
     ({"default_tls_container_ref": "@rubbish"}, 400, "The certificate is invalid"),
     ({"default_tls_container_ref": "@locked"}, 400, "without a pass phrase"),
