@@ -14,6 +14,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from colonnade import wire
 from colonnade.agent import datagram_rows, namespaces
@@ -183,7 +184,7 @@ class Amphora:
             if self._close_log:
                 self._close_log()
                 self._close_log = None
-            self._end_strays()
+            end_processes(partial(namespaces.processes, self._network.namespace))  # a relay that nobody adopted, too
             self._network.remove()
             shutil.rmtree(self._run, ignore_errors=True)
             shutil.rmtree(self._disk, ignore_errors=True)

@@ -32,6 +32,7 @@ from colonnade.wire import Counters, MemberState
 log = logging.getLogger(__name__)
 _NOTHING = Datagrams(vips=(), listeners=(), pools=())
 _LEVEL_EVERY = 1.0  # seconds between two looks at who has how many flows
+_STALE = 3.0  # seconds after which a count says nothing of who lacks flows: then the weights alone do
 _KNOWS_SCTP = Path("/proc/sys/net/netfilter/nf_conntrack_sctp_timeout_established")
 _A_MOMENT = 0.1  # seconds
 _REFRESH_SHARE = (
@@ -74,7 +75,7 @@ class Balancer:
         self._tally = Tally()
         self._flows = _Counted(Counter(), Counter())
         self._came: dict[str, int] = {}  # new flows by listener when they were last levelled
-        self._refresh_at = 0.0
+        self._refresh_at = self._counted_at = 0.0
         self._seen = ("", Statistics())
         self._begun = self._soon = self._levelling = self._gone = False
 
@@ -298,7 +299,7 @@ class Balancer:
         if self._tracking is None:
             return
         if self._tracking.empty():
-            self._flows = _Counted(Counter(), Counter())
+            self._flows, self._counted_at = _Counted(Counter(), Counter()), time.monotonic()
             return
         if not self._pace.take():
             return
@@ -314,7 +315,7 @@ class Balancer:
             if listener := places.get((proto, port)):
                 listeners[listener] += count
             numbers[mark] += count
-        self._flows = _Counted(listeners, numbers)
+        self._flows, self._counted_at = _Counted(listeners, numbers), time.monotonic()
 
     def _totals(self, epoch: str) -> dict[str, tuple[int, ...]]:
         """Bytes in and out, and flows, of each listener since the epoch began."""
@@ -341,7 +342,9 @@ class Balancer:
             try:
                 self._count()
                 came = {name[4:]: n for name, (n, _) in self._tracking.counters().items() if name.startswith("new_")}
-                slots = {p.id: s for p in self._want.pools if (s := self._slots(p, came))}
+                # Slots make up for what a count found. They are right once; again and again they would overdo it.
+                known = time.monotonic() - self._counted_at < _STALE
+                slots = {p.id: s for p in self._want.pools if (s := self._slots(p, came))} if known else {}
                 self._came = came
                 if slots != self._state.slots:
                     self._state = State(down=self._state.down, slots=slots, relays=self._state.relays)

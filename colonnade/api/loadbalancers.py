@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import falcon
 from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
 
 from colonnade.api import (
     access,
@@ -86,7 +87,7 @@ class LoadBalancers(Kind[LoadBalancer]):
 
         def decide(conn: Connection) -> Change:
             if not place.vip_owned and (user := query.port_user(conn, place.vip_port_id)):
-                raise Invalid(f"Validation failure: VIP port {place.vip_port_id} is already used by device lb-{user}.")
+                raise _taken(place, user)
             if offers.chosen(conn, given, given.get("provider"), hold=True).wish != wish:
                 raise Busy("The flavor or the availability zone was changed just now. Please try again.")
             lb = LoadBalancer(**writing.new_fields(self.api, None, fields))
@@ -98,6 +99,12 @@ class LoadBalancers(Kind[LoadBalancer]):
 
         try:
             return writing.create(self.api, lb_id, decide), lb_id
+        except IntegrityError as e:  # where writers do not take turns, another may have got the port a moment ago
+            with self.api.store.read() as conn:
+                user = query.port_user(conn, place.vip_port_id)
+            if user is None:
+                raise
+            raise _taken(place, user) from e
         except BaseException:
             with self.api.store.read() as conn:
                 gone = query.owner(conn, tables.load_balancer, lb_id) is None
@@ -279,6 +286,10 @@ class Events:
             href = f"{listing.base_uri(api, req)}{req.path}?limit={limit}&marker={documents[-1]['id']}"
             links.append({"rel": "next", "href": href})
         answer(resp, {"events": documents, "events_links": links})
+
+
+def _taken(place: vip.Vip, user: str) -> Invalid:
+    return Invalid(f"Validation failure: VIP port {place.vip_port_id} is already used by device lb-{user}.")
 
 
 def _marker(text: str | None) -> int | None:

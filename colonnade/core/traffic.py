@@ -1,5 +1,6 @@
 """What may reach a load balancer's VIPs and how fast, from its security groups and its QoS policy. Pure."""
 
+import re
 from collections.abc import Iterable
 
 from colonnade.core.bundle import vips
@@ -62,8 +63,10 @@ def number(protocol: str | None) -> int | None:
     """IANA's number of a protocol; None: any. Raises ValueError."""
     if protocol is None or protocol == "any":
         return None
-    found = PROTOCOLS.get(protocol)
-    found = int(protocol) if found is None else found
-    if not 0 <= found <= 255:
+    if (found := PROTOCOLS.get(protocol)) is not None:
+        return found
+    if (
+        not re.fullmatch("[0-9]{1,3}", protocol) or int(protocol) > 255
+    ):  # int() reads other scripts' digits and signs, too
         raise ValueError(protocol)
-    return found
+    return int(protocol)

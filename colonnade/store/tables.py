@@ -79,7 +79,7 @@ def _table(name: str, cls: type[Any], *more: Column[Any] | UniqueConstraint) -> 
     return Table(name, metadata, *columns, *more)
 
 
-load_balancer = _table("load_balancer", model.LoadBalancer)
+load_balancer = _table("load_balancer", model.LoadBalancer, UniqueConstraint("vip_port_id"))
 listener = _table("listener", model.Listener)
 pool = _table("pool", model.Pool)
 member = _table("member", model.Member)

@@ -3,6 +3,7 @@
 import threading
 import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +17,7 @@ from colonnade.agent.refused import Refused
 from colonnade.agent.runtime import Statistics
 from colonnade.agent.timers import Timers
 from colonnade.agent.tracking import Pace
-from colonnade.datagrams import Datagrams, Listener
+from colonnade.datagrams import Datagrams, Listener, Member, Pool
 
 pytestmark = pytest.mark.root
 UDP = Listener(id=str(uuid.UUID(int=1)), protocol="udp", port=53, limit=None, allowed=None, idle=50, pool=None)
@@ -162,3 +163,27 @@ def test_no_timer_waits_for_a_change_that_takes_long(alone: balancer.Balancer, m
     finally:
         end.set()
         thread.join()
+
+
+def test_a_count_that_is_old_sends_nobody_all_new_flows(
+    alone: balancer.Balancer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counts take turns on the whole machine, and one load balancer with very many flows makes that turn long."""
+    one, other = (
+        Member(id=str(uuid.UUID(int=n)), address=f"10.0.0.{n}", port=1, monitor_address="10.0.0.1", monitor_port=1)
+        for n in (11, 12)
+    )
+    pool = Pool(id=str(uuid.UUID(int=9)), algorithm="LEAST_CONNECTIONS", persistence=None, monitor=None,
+                members=(one, other))  # fmt: skip
+    want = Datagrams(vips=("10.0.0.254",), listeners=(replace(UDP, pool=pool.id),), pools=(pool,))
+    monkeypatch.setattr(alone, "_timers", Later())
+    alone.apply(datagrams.to_text(want), "e")
+    monkeypatch.setattr(alone, "_count", lambda: None)
+    number = ruleset.numbers(want)
+    alone._flows.numbers[number[one.id]] = 100
+    alone._counted_at = time.monotonic()
+    alone._level()
+    assert list(alone._state.slots[pool.id]) == [other.id]
+    alone._counted_at -= 3.1
+    alone._level()
+    assert alone._state.slots == {}

@@ -279,6 +279,18 @@ def test_what_is_removed_leaves_nothing(rig: Rig, servers: Servers) -> None:
     assert not namespaces.exists(rig.here.namespace(stage.amphora))
 
 
+def test_what_is_removed_before_it_was_whole_leaves_nothing_either(rig: Rig, servers: Servers) -> None:
+    """The agent was killed between starting the relay and writing the first bundle down."""
+    stage = Stage(rig, servers, "u1", version=6)
+    assert ask(stage.vips[0]) == "u1"
+    (pid,) = rig.processes(stage.amphora)
+    rig.stop(signal.SIGKILL)
+    (rig.here.amphorae / stage.amphora / "bundle.json").unlink()
+    rig.start()
+    rig.client.remove(stage.amphora, None)
+    eventually(lambda: not os.path.exists(f"/proc/{pid}"))
+
+
 def test_udp_and_http_live_and_go_apart(stage: Stage, rig: Rig) -> None:
     web = config(stage.vips[0], servers={"m1": f"{rig.net}.0.10:80"})
     stage.push(web)

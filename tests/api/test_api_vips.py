@@ -1,5 +1,7 @@
 """A load balancer's VIPs beside the first, and where the operator lets VIPs be."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +12,7 @@ from sqlalchemy import update
 from colonnade.errors import Later
 from colonnade.model import FixedIp, NetworkPort, QosPolicy, SecurityGroup, Subnet
 from colonnade.settings import Networking
-from colonnade.store import tables
+from colonnade.store import query, tables
 
 
 @pytest.fixture
@@ -284,3 +286,34 @@ def test_sctp_members_are_of_the_ip_version_of_some_vip(service: Service, six: S
     alone = service.pool(service.load_balancer(), protocol="SCTP")
     body = {"member": {"address": "fd00:2::1", "protocol_port": 80}}
     service.post(f"pools/{alone['id']}/members", body, expect=501)
+
+
+def test_a_port_is_one_load_balancers_whoever_asks_at_the_same_moment(service: Service) -> None:
+    """Only SQLite has writers take turns."""
+    port = _port(service, (service.subnet, "10.1.0.99"))
+    together = threading.Barrier(4)
+
+    def ask(_: int) -> Any:
+        together.wait(10)
+        return service.send("POST", "loadbalancers", {"loadbalancer": {"vip_port_id": port.id}})
+
+    with ThreadPoolExecutor(4) as pool:
+        replies = list(pool.map(ask, range(4)))
+    assert sorted(r.status_code for r in replies) == [201, 400, 400, 400]
+    assert all(f"VIP port {port.id} is already used by device lb-" in r.text for r in replies if r.status_code == 400)
+
+
+def test_the_database_holds_it_even_where_nobody_looked(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = _port(service, (service.subnet, "10.1.0.99"))
+    first = service.load_balancer(vip_port_id=port.id, vip_subnet_id=None)
+    look, looks = query.port_user, []
+
+    def late(conn: Any, port_id: str) -> str | None:
+        looks.append(port_id)
+        return look(conn, port_id) if len(looks) > 1 else None
+
+    monkeypatch.setattr(query, "port_user", late)
+    body = {"vip_port_id": port.id}
+    fault = service.post("loadbalancers", {"loadbalancer": body}, expect=400)["faultstring"]
+    assert fault == f"Validation failure: VIP port {port.id} is already used by device lb-{first['id']}."
+    assert [lb["id"] for lb in service.get("loadbalancers")["loadbalancers"]] == [first["id"]]

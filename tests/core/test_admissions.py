@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from desired import tree
 
-from colonnade.core.traffic import traffic
+from colonnade.core.traffic import number, traffic
 from colonnade.errors import Broken
 from colonnade.model import AdditionalVip, QosPolicy, SecurityGroup
 from colonnade.wire import Admission, Limit, Traffic
@@ -52,3 +52,10 @@ def test_nothing_is_opened_by_a_loss():
         traffic(balancer(vip_sg_ids=("a", "b")), [A], None)
     with pytest.raises(Broken, match="QoS policy q"):
         traffic(balancer(vip_qos_policy_id="q"), [], None)
+
+
+@pytest.mark.parametrize("protocol", ["\N{DEVANAGARI DIGIT ONE}7", "+17", "1_7", " 17", "256", ""])
+def test_a_protocol_has_one_way_to_be_written(protocol: str) -> None:
+    with pytest.raises(ValueError):
+        number(protocol)
+    assert (number("17"), number("udp"), number("0"), number("any")) == (17, 17, 0, None)

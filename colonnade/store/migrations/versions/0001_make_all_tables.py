@@ -236,6 +236,7 @@ def upgrade() -> None:
         sa.Column("compute_zone", sa.String(length=255), nullable=True),
         sa.Column("incarnation", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("vip_port_id"),
     )
     with op.batch_alter_table("load_balancer", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_load_balancer_project_id"), ["project_id"], unique=False)
