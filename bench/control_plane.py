@@ -423,7 +423,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         nargs="+",
         choices=("sqlite", "mariadb", "postgresql"),
         default=["sqlite", "mariadb"],
-        help="a table for each (default: sqlite mariadb)",
+        help="a table for each; private servers (default: sqlite mariadb)",
     )
     parser.add_argument("--only", nargs="+", default=[], metavar="WORD", help="rows with one of these words")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each row (default: 3)")

@@ -247,7 +247,7 @@ def _prepare(args: argparse.Namespace) -> int:
 
 def _facts(args: argparse.Namespace) -> int:
     from colonnade import supervisor, wiring
-    from colonnade.settings import ignored
+    from colonnade.configuration import ignored
 
     s = _settings(args)
     facts = supervisor.Facts(
@@ -301,7 +301,7 @@ def _no_database(command: str, e: Any) -> int:  # noqa: ANN401 - SQLAlchemy is n
 
 
 def _settings(args: argparse.Namespace) -> "Settings":
-    from colonnade.settings import load
+    from colonnade.configuration import load
 
     return load(args.config_file)
 

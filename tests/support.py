@@ -1,8 +1,13 @@
 """What tests of several kinds share."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
+
+from sqlalchemy import Connection, exc
+
+from colonnade.store.store import Store
 
 T = TypeVar("T")
 
@@ -22,3 +27,19 @@ def eventually(condition: Callable[[], T], seconds: float = 10.0, every: float =
         if time.monotonic() > until:
             raise AssertionError(f"not within {seconds} s; last answer: {problem or answer!r}") from problem
         time.sleep(every)
+
+
+def deadlock_once(store: Store) -> list[str]:
+    """The next transaction of the store is ended at its commit, in favour of another. Answers what there were."""
+    write, seen = store.write, []
+
+    @contextmanager
+    def deadlocked() -> Iterator[Connection]:
+        seen.append("ended" if not seen else "done")
+        with write() as conn:
+            yield conn
+            if len(seen) == 1:
+                raise exc.OperationalError("COMMIT", {}, Exception(1213, "Deadlock found"))
+
+    store.write = deadlocked  # type: ignore[method-assign]
+    return seen

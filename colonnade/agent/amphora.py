@@ -41,6 +41,7 @@ _FREE_DEATHS = 3
 _TURN_S = 2.0  # how long a request waits for another one to the same amphora: the agent has few threads for all
 _MOST_CHANGES = 300  # at run time; HAProxy takes longer for each the more servers it has, and a reload costs the same
 _BEAT_SHARE = 10  # of an amphora's time at most one part in so many goes to beats
+_A_MOMENT = 0.05  # seconds until a look whether a change has ended
 _ANNOUNCE_AGAIN = (0.5, 2.0)  # seconds; a neighbour may have missed the first
 
 
@@ -249,9 +250,14 @@ class Amphora:
         self._network.trim(bundle.interfaces, serving=bundle.serving)
 
     def _announce(self) -> None:
-        with self._lock:
+        if not self._lock.acquire(blocking=False):  # a change is under way; the threads of timers are all amphorae's
+            self._tools.timers.after(_ANNOUNCE_AGAIN[0], self._announce)
+            return
+        try:
             if not self._gone and self._bundle and self._bundle.serving:
                 self._network.announce(self._bundle.interfaces)
+        finally:
+            self._lock.release()
 
     def _serve(self, files: dict[str, str]) -> str:
         """Have the kernel and HAProxy do as these files say. Answers how, in a few words. Raises Refused; then the
@@ -335,7 +341,10 @@ class Amphora:
 
     def _again(self) -> None:
         """Start what should run and does not; later once more when that fails."""
-        with self._lock:
+        if not self._lock.acquire(blocking=False):
+            self._tools.timers.after(_A_MOMENT, self._again)
+            return
+        try:
             bundle = self._bundle
             if self._gone or bundle is None or self._as_wanted():
                 return
@@ -349,6 +358,8 @@ class Amphora:
                 self._deaths += 1
                 self._error = str(e)
                 self._tools.timers.after(self._pause(), self._again)
+        finally:
+            self._lock.release()
         self._beat_now()
 
     def _tidy_later(self) -> None:

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,10 @@ log = logging.getLogger(__name__)
 _NOTHING = Datagrams(vips=(), listeners=(), pools=())
 _LEVEL_EVERY = 1.0  # seconds between two looks at who has how many flows
 _KNOWS_SCTP = Path("/proc/sys/net/netfilter/nf_conntrack_sctp_timeout_established")
+_A_MOMENT = 0.1  # seconds
+_REFRESH_SHARE = (
+    4  # rules are changed for members' health in one part of five of the time: others need the threads, too
+)
 _LONGEST = 200  # letters of what a check said
 
 Pair = tuple[Listener, int]  # a listener, and the number of a member that it may have flows to
@@ -70,6 +74,8 @@ class Balancer:
         self._tally = Tally()
         self._flows = _Counted(Counter(), Counter())
         self._came: dict[str, int] = {}  # new flows by listener when they were last levelled
+        self._refresh_at = 0.0
+        self._seen = ("", Statistics())
         self._begun = self._soon = self._levelling = self._gone = False
 
     def parse(self, text: str | None) -> Datagrams:
@@ -114,18 +120,23 @@ class Balancer:
             self._level_later(at_once=True)
 
     def look(self, epoch: str) -> Statistics:
-        """Counters and states, keyed as HAProxy's are."""
-        with self._lock:
-            want, down = self._want, self._state.down
-            if not want.listeners or self._tracking is None:
-                return Statistics()
-            try:
-                self._count()
-                counters = self._totals(epoch)
-            except OSError as e:
-                log.warning("the counters of %s cannot be read: %s", self._network.namespace, e)
-                counters = {}
-            active = self._flows.listeners
+        """Counters and states, keyed as HAProxy's are; the last ones while a change takes its time."""
+        with self._in_a_moment() as ours:
+            if ours:
+                self._seen = (epoch, self._look(epoch))
+        return self._seen[1] if self._seen[0] == epoch else Statistics()
+
+    def _look(self, epoch: str) -> Statistics:
+        want, down = self._want, self._state.down
+        if not want.listeners or self._tracking is None:
+            return Statistics()
+        try:
+            self._count()
+            counters = self._totals(epoch)
+        except OSError as e:
+            log.warning("the counters of %s cannot be read: %s", self._network.namespace, e)
+            counters = {}
+        active = self._flows.listeners
         health = self._checks.health(self._group)
         pools = {p.id: p for p in want.pools}
         uses = [(x, pools[x.pool]) for x in want.listeners if x.pool in pools]
@@ -212,31 +223,52 @@ class Balancer:
         """In the checks' thread: some member's health is another."""
         if not self._soon:
             self._soon = True
-            self._timers.after(0.0, self.refresh)
+            self._timers.after(max(0.0, self._refresh_at - time.monotonic()), self.refresh)
 
     def refresh(self) -> None:
         """Take in what the checks and the relay say."""
-        self._soon = False
-        with self._lock:
+        with self._in_a_moment() as ours:
+            if not ours:
+                self._timers.after(_A_MOMENT, self.refresh)
+                return
+            self._soon = False
             if self._gone or self._loaded is None:
                 return
-            before = _pairs(self._want, self._state)
-            health = self._checks.health(self._group)
-            down = frozenset(key for key, h in health.items() if not h.up)
-            self._state = State(down=down, slots=self._state.slots, relays=self._relays.ports())
-            try:
-                self._load()
-            except Refused as e:
-                log.error("%s: the rules cannot be changed: %s", self._network.namespace, e)
-                self._timers.after(1.0, self._checked)
-            self._forget(before)
+            began = time.monotonic()
+            self._take_in()
+            now = time.monotonic()
+            self._refresh_at = now + _REFRESH_SHARE * (now - began)
         self._news()
+
+    def _take_in(self) -> None:
+        before = _pairs(self._want, self._state)
+        health = self._checks.health(self._group)
+        down = frozenset(key for key, h in health.items() if not h.up)
+        self._state = State(down=down, slots=self._state.slots, relays=self._relays.ports())
+        try:
+            self._load()
+        except Refused as e:
+            log.error("%s: the rules cannot be changed: %s", self._network.namespace, e)
+            self._timers.after(1.0, self._checked)
+        self._forget(before)
+
+    @contextlib.contextmanager
+    def _in_a_moment(self) -> Iterator[bool]:
+        """Whether the lock could be had at once. A thread of the timers, which are all amphorae's, waits no longer for
+        a change of this one: four of them are all there are."""
+        ours = self._lock.acquire(timeout=_A_MOMENT)
+        try:
+            yield ours
+        finally:
+            if ours:
+                self._lock.release()
 
     def _forget(self, before: set[Pair]) -> None:
         """Drop the flows that listeners and members had before, of those that are not there now."""
         gone = before - _pairs(self._want, self._state)
         left = _pairs(self._want, self._state)
         numbers, ports = {n for _, n in left}, {(x.id, x.protocol, x.port) for x, _ in left}
+        staying = {(x.id, n) for x, n in left}
         drops: set[Drop] = set()
         for listener, number in gone:
             place = (PROTOCOLS[listener.protocol], listener.port)
@@ -244,7 +276,7 @@ class Balancer:
                 drops.add((number, None))
             elif (listener.id, listener.protocol, listener.port) not in ports:
                 drops.add((None, place))
-            elif (listener.id, number) not in {(x.id, n) for x, n in left}:
+            elif (listener.id, number) not in staying:
                 drops.add((number, place))
         self._drop(drops)
 
@@ -299,16 +331,16 @@ class Balancer:
 
     def _level(self) -> None:
         """Have the next flows go to those members that have the fewest for their weight."""
-        with self._lock:
+        with self._in_a_moment() as ours:
+            if not ours:
+                self._timers.after(_LEVEL_EVERY, self._level)
+                return
             self._levelling = False
             if self._gone or self._tracking is None:
                 return
             try:
                 self._count()
-                counters = self._tracking.counters()
-                came = {
-                    of[1]: n for name, (n, _) in counters.items() if (of := ruleset.counted(name)) and of[0] == "new"
-                }
+                came = {name[4:]: n for name, (n, _) in self._tracking.counters().items() if name.startswith("new_")}
                 slots = {p.id: s for p in self._want.pools if (s := self._slots(p, came))}
                 self._came = came
                 if slots != self._state.slots:
@@ -359,7 +391,7 @@ def _targets(want: Datagrams) -> Iterable[tuple[Key, Target]]:
 
 
 def _counters(listener: Listener, active: int, totals: tuple[int, ...]) -> Counters:
-    full = listener.limit is not None and active >= listener.limit
+    full = listener.limit is not None and active >= ruleset.full_from(listener.limit)
     into, out, new = totals
     return Counters(
         status="FULL" if full else "OPEN", bytes_in=into, bytes_out=out, active_connections=active,

@@ -17,6 +17,7 @@ from colonnade.datagrams import Monitor
 
 _MOST_ANSWER = 4096  # bytes in which an HTTP status line must have come
 _MOST_AT_ONCE = 16  # packets read before others get their turn
+_MOST_WRONG = 32  # packets of one SCTP check that may be no answer after all
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])[ \r]")
 _SCTP = 132
 _IP_RECVERR, _IPV6_RECVERR = 11, 25  # linux/in.h, linux/in6.h
@@ -209,7 +210,7 @@ class Sctp(Probe):
     def _begin(self) -> Outcome | None:
         s = self._open(socket.SOCK_RAW, _SCTP)
         s.connect((self.address, 0))
-        self._ours, self._tag = 49152 + os.urandom(2)[0] * 64 + os.urandom(1)[0] % 64, _tag()
+        self._ours, self._tag, self._read = 49152 + os.urandom(2)[0] * 64 + os.urandom(1)[0] % 64, _tag(), 0
         chunk = struct.pack(">BBHIIHHI", _INIT, 0, 20, self._tag, 65536, 1, 1, _tag())
         s.send(packet(self._ours, self.port, 0, chunk))
         return None
@@ -219,8 +220,13 @@ class Sctp(Probe):
             data = self.socket.recv(2048)  # type: ignore[union-attr]  # nothing closes it meanwhile
             if self.family == socket.AF_INET:
                 data = data[(data[0] & 15) * 4 :]
-            found = read_packet(data)
-            if found is None or found[:3] != (self.port, self._ours, self._tag):
+            # All of the member's packets come here, its clients' too; a checksum costs more than all the rest.
+            if data[:8] != struct.pack(">HHI", self.port, self._ours, self._tag):
+                continue
+            self._read += 1
+            if self._read > _MOST_WRONG:
+                return Outcome(False, "L4CON", "its packets are in no good order")
+            if (found := read_packet(data)) is None:
                 continue
             kind, rest = found[3], found[4]
             if kind == _ABORT:

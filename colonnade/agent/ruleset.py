@@ -10,6 +10,7 @@ Sets that remember clients, counters and limits live on when rules change: their
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, collapse_addresses, ip_address, ip_network
 from uuid import UUID
 
@@ -18,7 +19,11 @@ from colonnade.datagrams import Datagrams, Listener, Member, Pool
 
 TABLE = "datagrams"
 _FAMILIES = {4: "ip", 6: "ip6"}
-_MOST_STUCK = 65536  # clients that one listener remembers for each IP version
+_MOST_STUCK = 65536  # clients that one listener remembers for each IP version, and
+_ALL_STUCK = 4 * _MOST_STUCK  # that all of them do: the kernel takes 136 bytes for each, of everybody's memory
+# A count is a list that the kernel walks for new flows, 1.5 ms with 40,000 in it: whoever sends a thousand packets a
+# second from ever new ports would keep a processor from everybody. So a high limit is shared out.
+_MOST_COUNTED, _MOST_COUNTS = 256, 1024
 _FOREVER = 2073600  # seconds: the longest idle time that the API takes
 _BASES = {
     "raw": "{ type filter hook prerouting priority raw; }",
@@ -92,13 +97,16 @@ def render(want: Datagrams, state: State) -> Ruleset:
     number = numbers(want)
     vips = {v: list(dict.fromkeys(str(a) for a in map(_ip, want.vips) if a.version == v)) for v in _FAMILIES}
     vips = {v: found for v, found in vips.items() if found}
+    most = _room(want)
     objects: dict[tuple[str, str], str] = {}
     chains: dict[str, tuple[str, tuple[str, ...]]] = {}
     for listener in want.listeners:
         pool = pools.get(listener.pool or "")
-        objects.update(_objects(listener, pool, vips))
-        chains[_name("gate", listener)] = ("", tuple(_gate(listener, pool, vips)))
-        chains[_name("pick", listener)] = ("", tuple(_pick(listener, pool, vips, number, state)))
+        stuck = _stuck(listener, pool, most) if pool and pool.persistence else {}
+        objects.update(_objects(listener, vips))
+        objects.update({("map", stuck[v]): _memory(pool, v, most) for v in vips if pool and stuck})
+        chains[_name("gate", listener)] = ("", tuple(_gate(listener, pool, vips, stuck)))
+        chains[_name("pick", listener)] = ("", tuple(_pick(listener, pool, vips, number, state, stuck)))
     chains.update({name: (_BASES[name], tuple(rules)) for name, rules in _bases(want, vips).items()})
     return Ruleset(objects=objects, chains=chains)
 
@@ -126,6 +134,12 @@ def transaction(old: Ruleset | None, new: Ruleset, stale: Iterable[tuple[str, st
     return "".join(f"{line}\n" for line in lines)
 
 
+def full_from(limit: int) -> int:
+    """From how many flows on new ones may be dropped: of a limit that is shared out, some counts are full before others
+    (measured with 2,000 to 262,144: from 85 % on)."""
+    return limit if _counts(limit) == 1 else limit * 5 // 6
+
+
 def counted(name: str) -> tuple[str, str] | None:
     """What a counter is of: in, out or new, and the listener's id. None: none of ours."""
     kind, _, rest = name.partition("_")
@@ -147,23 +161,35 @@ def _name(kind: str, listener: Listener) -> str:
     return f"{kind}_{UUID(listener.id).hex}"
 
 
-def _objects(listener: Listener, pool: Pool | None, vips: Mapping[int, list[str]]) -> Iterator[
-    tuple[tuple[str, str], str]
-]:  # fmt: skip
+def _objects(listener: Listener, vips: Mapping[int, list[str]]) -> Iterator[tuple[tuple[str, str], str]]:
     for kind in ("in", "out", "new"):
         yield ("counter", _name(kind, listener)), ""
     if listener.limit:
-        yield ("set", _full(listener)), "{ type inet_proto; flags dynamic; size 4; }"
+        yield ("set", _full(listener)), f"{{ type mark; flags dynamic; size {_counts(listener.limit)}; }}"
     for version in vips:
         if listener.protocol == "udp":
             seconds = listener.idle or _FOREVER
             layer3 = _FAMILIES[version]
             policy = f"policy = {{ unreplied : {seconds}, replied : {seconds} }}"
             yield ("ct timeout", _idle(listener, version)), f"{{ protocol udp; l3proto {layer3}; {policy}; }}"
-        if pool and pool.persistence:
-            kind = f"type ipv{version}_addr : mark"
-            kept = f"flags dynamic,timeout; timeout {pool.persistence.timeout}s; size {_MOST_STUCK}"
-            yield ("map", _stuck(listener, pool, version)), f"{{ {kind}; {kept}; }}"
+
+
+def _room(want: Datagrams) -> int:
+    """How many clients each listener with persistence remembers. By powers of two: another listener seldom changes it,
+    for those who are silent then are forgotten."""
+    pools = {p.id for p in want.pools if p.persistence}
+    listeners = sum(x.pool in pools for x in want.listeners)
+    return min(_MOST_STUCK, _ALL_STUCK >> max(0, listeners - 1).bit_length())
+
+
+def _memory(pool: Pool, version: int, most: int) -> str:
+    timeout = pool.persistence.timeout if pool.persistence else 0
+    return f"{{ type ipv{version}_addr : mark; flags dynamic,timeout; timeout {timeout}s; size {most}; }}"
+
+
+def _counts(limit: int) -> int:
+    """How many counts a limit is shared out to, each of flows from other addresses and ports."""
+    return max(1, min(limit // _MOST_COUNTED, _MOST_COUNTS))
 
 
 def _full(listener: Listener) -> str:
@@ -174,11 +200,12 @@ def _idle(listener: Listener, version: int) -> str:
     return f"idle{version}_{listener.idle or _FOREVER}"
 
 
-def _stuck(listener: Listener, pool: Pool, version: int) -> str:
-    """Whom it remembers depends on the pool and the mask, for how long on the timeout."""
+def _stuck(listener: Listener, pool: Pool, most: int) -> dict[int, str]:
+    """By IP version, what remembers clients. Whom depends on the pool and the mask, for how long on the timeout."""
     p = pool.persistence
-    prefix = (p.prefix4 if version == 4 else p.prefix6) if p else 0
-    return f"stuck{version}_{UUID(listener.id).hex}_{UUID(pool.id).hex}_{prefix}_{p.timeout if p else 0}"
+    prefixes = {4: p.prefix4, 6: p.prefix6} if p else {}
+    whose = f"{UUID(listener.id).hex}_{UUID(pool.id).hex}"
+    return {v: f"stuck{v}_{whose}_{prefix}_{p.timeout if p else 0}_{most}" for v, prefix in prefixes.items()}
 
 
 def _client(pool: Pool, version: int) -> str:
@@ -191,36 +218,44 @@ def _client(pool: Pool, version: int) -> str:
     return f"{_FAMILIES[version]} saddr" + ("" if full else f" & {mask}")
 
 
-def _gate(listener: Listener, pool: Pool | None, vips: Mapping[int, list[str]]) -> Iterator[str]:
+def _gate(
+    listener: Listener, pool: Pool | None, vips: Mapping[int, list[str]], stuck: Mapping[int, str]
+) -> Iterator[str]:
     """For every packet of a client: whether it may come in, what it counts, how long its flow lasts."""
-    if listener.allowed is not None:
-        networks = [ip_network((_ip(a), int(bits)), strict=False) for a, _, bits in
-                    (n.partition("/") for n in listener.allowed)]  # fmt: skip
-        for version, family in _FAMILIES.items():
-            inside = [str(n) for n in collapse_addresses(n for n in networks if n.version == version)]  # type: ignore[type-var]  # one version each
-            yield f"{family} saddr != {_set(inside)} drop" if inside else f"meta nfproto ipv{version} drop"
+    for version, family in _FAMILIES.items() if listener.allowed is not None else ():
+        inside = _inside(listener.allowed or (), version)
+        yield f"{family} saddr != {inside} drop" if inside else f"meta nfproto ipv{version} drop"
     yield f'counter name "{_name("in", listener)}"'
     for version in vips:
         if listener.protocol == "udp":
             yield f'meta nfproto ipv{version} ct state new ct timeout set "{_idle(listener, version)}"'
-        if pool and pool.persistence:
-            yield f"ct mark != 0 update @{_stuck(listener, pool, version)} {{ {_client(pool, version)} : ct mark }}"
+        if pool and stuck:
+            yield f"ct mark != 0 update @{stuck[version]} {{ {_client(pool, version)} : ct mark }}"
+
+
+@lru_cache(maxsize=512)  # a thousand networks take 10 ms, and stay the same while members come and go
+def _inside(allowed: tuple[str, ...], version: int) -> str:
+    """The networks of one IP version as a set; nothing when there are none."""
+    networks = [ip_network((_ip(a), int(bits)), strict=False) for a, _, bits in (n.partition("/") for n in allowed)]
+    found = [str(n) for n in collapse_addresses(n for n in networks if n.version == version)]  # type: ignore[type-var]  # one version each
+    return _set(found) if found else ""
 
 
 def _pick(
-    listener: Listener, pool: Pool | None, vips: Mapping[int, list[str]], number: Mapping[str, int], state: State
-) -> Iterator[str]:
+    listener: Listener, pool: Pool | None, vips: Mapping[int, list[str]], number: Mapping[str, int], state: State,
+    stuck: Mapping[int, str],
+) -> Iterator[str]:  # fmt: skip
     """For a flow's first packet. Where no member is able nothing is translated, and ``input`` refuses the packet: it is
     not remembered as a flow, so the client's next one is looked at anew."""
     if listener.limit == 0:
         yield "drop"
         return
     for version in vips if pool else ():
-        yield from _pick_for(version, listener, pool, vips[version][0], number, state)  # type: ignore[arg-type]
+        yield from _pick_for(version, listener, pool, vips[version][0], number, state, stuck.get(version))  # type: ignore[arg-type]
 
 
 def _pick_for(
-    version: int, listener: Listener, pool: Pool, vip: str, number: Mapping[str, int], state: State
+    version: int, listener: Listener, pool: Pool, vip: str, number: Mapping[str, int], state: State, stuck: str | None
 ) -> Iterator[str]:
     targets = {}
     for m in able(pool, state.down):
@@ -232,9 +267,11 @@ def _pick_for(
     mine = f"meta nfproto ipv{version}"
     marks = _set(f"{number[m]:#010x}" for m in targets)
     client = _client(pool, version)
-    stuck = _stuck(listener, pool, version) if pool.persistence else None
     if listener.limit:
-        yield f"{mine} add @{_full(listener)} {{ meta l4proto ct count over {listener.limit} }} drop"
+        counts = _counts(listener.limit)
+        share = f"jhash {_FAMILIES[version]} saddr . {listener.protocol} sport mod {counts} seed 0x636c6e"
+        yield f"{mine} meta mark set {share}" if counts > 1 else f"{mine} meta mark set 0"
+        yield f"{mine} add @{_full(listener)} {{ meta mark ct count over {listener.limit // counts} }} drop"
     if stuck:
         yield f"ct mark set {client} map @{stuck}"
         yield f"{mine} ct mark != 0 ct mark != {marks} delete @{stuck} {{ {client} : ct mark }}"

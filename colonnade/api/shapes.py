@@ -47,6 +47,7 @@ from colonnade.model import (
     SessionPersistence,
 )
 from colonnade.types import (
+    UUID,
     Algorithm,
     Cidr,
     IpAddress,
@@ -298,7 +299,7 @@ def _annotated(hint: Any, name: str) -> Any:  # noqa: ANN401
 def _match(pattern: re.Pattern[str], why: str, value: str) -> str:
     if pattern.fullmatch(value) is None:
         raise PydanticCustomError("pattern", why.replace("{", "{{"))
-    return value.lower() if why.endswith("UUID format") else value
+    return value.lower() if pattern is UUID else value
 
 
 def _one_of(numbers: tuple[int, ...], value: int) -> int:

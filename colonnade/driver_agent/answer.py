@@ -3,6 +3,8 @@
 import logging
 from collections.abc import Callable
 
+from sqlalchemy import Connection
+
 from colonnade.clock import Clock
 from colonnade.drivers import Network, SecretStore
 from colonnade.errors import Broken, Later
@@ -51,16 +53,16 @@ class Answers:
         return OK
 
     def _apply(self, kind: str, items: list[object]) -> None:
-        refused = None
-        with self._store.write() as conn:
+        def write(conn: Connection) -> Refused | None:
             report = reports.Report(conn, self._clock.now())
             for item in items:
                 try:
                     report.apply(kind, item)
                 except Refused as e:
-                    refused = e
-                    break
-        if refused:
+                    return e
+            return None
+
+        if refused := self._store.written(write):
             raise refused
 
     def _apply_each(self, items: list[object]) -> None:
@@ -81,14 +83,16 @@ class Answers:
         items = request.get("listeners") if isinstance(request, dict) else None
         if not isinstance(items, list):
             return fault("Statistics are an object with the list listeners.", stats_object="listeners")
-        refused = None
-        with self._store.write() as conn:
+
+        def write(conn: Connection) -> Refused | None:
             for item in items:
                 try:
                     reports.count(conn, item)
                 except Refused as e:
-                    refused = e
-                    break
+                    return e
+            return None
+
+        refused = self._store.written(write)
         return fault(str(refused), **refused.told) if refused else OK
 
     def get(self, request: object) -> Json:

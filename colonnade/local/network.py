@@ -153,8 +153,7 @@ class LocalNetwork:
 
     def release(self, port_id: str) -> None:
         """Remove the port; one that is gone already is success. Its floating IPs lead nowhere then."""
-        with self._store.write() as conn:
-            remove_port(conn, port_id, self._clock.now())
+        self._store.written(lambda conn: remove_port(conn, port_id, self._clock.now()))
 
     def _insert(
         self, conn: Connection, port_id: str, name: str, network_id: str, project_id: str, device: str, owner: str
@@ -168,11 +167,11 @@ class LocalNetwork:
         )  # fmt: skip
 
     def _write(self, make: Callable[[Connection], T]) -> T:
-        """One transaction, again when another took the same address, name or MAC at the same moment."""
+        """One transaction, again when another took the same address, name or MAC, or was preferred by the database, at
+        the same moment."""
         for _ in range(_TRIES):
             try:
-                with self._store.write() as conn:
-                    return make(conn)
+                return self._store.written(make)
             except IntegrityError:
                 continue
         raise Later("Others took the same addresses at the same time, again and again.")

@@ -132,15 +132,18 @@ class _Handlers:
     def write(
         self, caller: Caller, change: Callable[[Connection, float], T], about: Callable[[Connection, T], Json]
     ) -> T:
-        """One transaction, again when another took the same address at the same moment; then the doorbell, for whom
-        the item that it is ``about`` concerns."""
+        """One transaction, again when another took the same address or was preferred by the database at the same
+        moment; then the doorbell, for whom the item that it is ``about`` concerns."""
         if "member" not in caller.roles:
             raise PolicyNotAuthorized("The role reader may not change anything.")
+
+        def write(conn: Connection) -> tuple[T, list[str]]:
+            done = change(conn, self._clock.now())
+            return done, self.kind.concerned(conn, about(conn, done))
+
         for _ in range(_TRIES):
             try:
-                with self.store.write() as conn:
-                    done = change(conn, self._clock.now())
-                    concerned = self.kind.concerned(conn, about(conn, done))
+                done, concerned = self.store.written(write)
             except IntegrityError:
                 continue
             for subject in concerned:

@@ -1,7 +1,9 @@
 """UDP through a real amphora: who gets a flow, and who may send one."""
 
 import contextlib
+import re
 import socket
+import subprocess
 import time
 from collections import Counter
 from dataclasses import replace
@@ -219,6 +221,30 @@ def test_a_limit_holds_and_frees_its_places(rig: Rig, servers: Servers) -> None:
     time.sleep(5.5)  # the flows are forgotten
     assert fourth.ask()[0] in ("u1", "u2")
     rig.beat(amphora, lambda b: b.listeners[front.id].status == "OPEN")
+
+
+def test_a_high_limit_holds_too_and_costs_little(rig: Rig, servers: Servers) -> None:
+    amphora, both = rig.amphora(), vips(rig)
+    to = pool(member(servers, "u1"))
+    front = listener(to, limit=6000)
+    rig.push(bundle(rig, amphora, Datagrams(vips=both, listeners=(front,), pools=(to,))))
+
+    def knock(ports: range) -> None:
+        for port in ports:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s, contextlib.suppress(OSError):
+                s.bind(("", port))
+                s.connect((both[0], 53))
+                s.send(b"0")
+
+    knock(range(20000, 24000))
+    rig.beat(amphora, lambda b: b.listeners[front.id].active_connections > 3900)
+    knock(range(24000, 30000))
+    beat = rig.beat(amphora, lambda b: b.listeners[front.id].status == "FULL")
+    assert 5500 < beat.listeners[front.id].active_connections <= 6000
+    namespace = rig.here.namespace(amphora)
+    words = ["ip", "netns", "exec", namespace, "nft", "list", "table", "inet", "datagrams"]
+    table = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    assert max(map(int, re.findall(r"ct count over (\d+)", table))) < 600  # so far the kernel walks for a new flow
 
 
 def test_a_limit_of_nothing_lets_nobody_in(rig: Rig, servers: Servers) -> None:

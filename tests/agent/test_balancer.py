@@ -1,7 +1,8 @@
 """The balancer alone, in a namespace without a fabric."""
 
+import threading
+import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ from colonnade.agent import balancer, namespaces, rules, ruleset
 from colonnade.agent.checks import Checks
 from colonnade.agent.network import AmphoraNetwork
 from colonnade.agent.refused import Refused
+from colonnade.agent.runtime import Statistics
 from colonnade.agent.timers import Timers
 from colonnade.agent.tracking import Pace
 from colonnade.datagrams import Datagrams, Listener
@@ -29,14 +31,6 @@ class NoRelay:
     def close(self) -> None: ...
     def ports(self) -> dict[str, int]:
         return {}
-
-
-@pytest.fixture
-def namespace() -> Iterator[str]:
-    name = f"balancer-{uuid.uuid4().hex[:8]}"
-    namespaces.create(name)
-    yield name
-    namespaces.remove(name)
 
 
 @pytest.fixture
@@ -111,3 +105,60 @@ def test_rules_that_the_kernel_refuses_change_nothing(
             alone.apply(text(UDP, SCTP), "e")
     assert rules.names(ruleset.TABLE, namespace) == before
     assert set(alone.look("e").listeners) == {UDP.id}
+
+
+class Later:
+    """Timers that only note when they would call."""
+
+    def __init__(self) -> None:
+        self.pauses: list[float] = []
+
+    def after(self, seconds: float, call: object) -> None:
+        self.pauses.append(seconds)
+
+
+def test_members_whose_health_changes_all_the_time_leave_the_threads_to_others(
+    alone: balancer.Balancer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A member's owner says how often that is; with many listeners, each change of the rules takes seconds."""
+    alone.apply(text(UDP), "e")
+    timers = Later()
+    monkeypatch.setattr(alone, "_timers", timers)
+    alone._checked()
+    monkeypatch.setattr(alone, "_load", lambda: time.sleep(0.2))
+    alone.refresh()
+    alone._checked()
+    alone._checked()  # the first one is still to come
+    assert timers.pauses[0] == 0.0
+    assert len(timers.pauses) == 2
+    assert 0.7 < timers.pauses[1] < 2.0
+
+
+def test_no_timer_waits_for_a_change_that_takes_long(alone: balancer.Balancer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The timers' four threads send all amphorae's heartbeats."""
+    alone.apply(text(UDP), "e")
+    before = alone.look("e")
+    assert list(before.listeners) == [UDP.id]
+    timers = Later()
+    monkeypatch.setattr(alone, "_timers", timers)
+    held, end = threading.Event(), threading.Event()
+
+    def change() -> None:
+        with alone._lock:
+            held.set()
+            end.wait(10)
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    held.wait(10)
+    began = time.monotonic()
+    try:
+        assert alone.look("e") == before
+        assert alone.look("another") == Statistics()
+        alone.refresh()
+        alone._level()
+        assert time.monotonic() - began < 2
+        assert len(timers.pauses) == 2  # both are done later
+    finally:
+        end.set()
+        thread.join()

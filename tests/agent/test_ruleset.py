@@ -3,7 +3,6 @@
 import json
 import subprocess
 import uuid
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from colonnade import datagrams
-from colonnade.agent import namespaces, rules, ruleset
+from colonnade.agent import rules, ruleset
 from colonnade.agent.ruleset import Ruleset, State, render, transaction
 from colonnade.datagrams import Datagrams, Listener, Member, Persistence, Pool
 
@@ -109,6 +108,22 @@ def test_numbers_are_never_nothing_and_never_the_same() -> None:
     assert fewer.items() <= found.items()
 
 
+@pytest.mark.parametrize(("listeners", "each"), [(1, 65536), (4, 65536), (5, 32768), (8, 32768), (366, 512)])
+def test_all_listeners_together_remember_only_so_many_clients(listeners: int, each: int) -> None:
+    made = Pool(id=named(5000), algorithm="ROUND_ROBIN", persistence=Persistence(timeout=9), monitor=None, members=())
+    alone = replace(made, id=named(5001), persistence=None)
+    udp = Listener(id=named(1), protocol="udp", port=1, limit=None, allowed=None, idle=1, pool=made.id)
+    want = Datagrams(
+        vips=VIPS, pools=(made, alone),
+        listeners=(*(replace(udp, id=named(n), port=n) for n in range(1, listeners + 1)),
+                   replace(udp, id=named(6000), port=6000, pool=alone.id)),
+    )  # fmt: skip
+    maps = [text for (kind, _), text in render(want, State()).objects.items() if kind == "map"]
+    assert len(maps) == 2 * listeners
+    assert all(f"size {each};" in text for text in maps)
+    assert listeners * each <= 262144
+
+
 def test_sctp_never_crosses_ip_versions_and_udp_does() -> None:
     far = Member(id=named(1), address="fd08::1", port=1, monitor_address="fd08::1", monitor_port=1)
     made = Pool(id=named(2), algorithm="ROUND_ROBIN", persistence=None, monitor=None, members=(far,))
@@ -118,14 +133,6 @@ def test_sctp_never_crosses_ip_versions_and_udp_does() -> None:
         assert ruleset.crossing(want) == expect
         text = transaction(None, render(want, State(relays={far.id: 1024})))
         assert ("dnat" in text.replace("ct status dnat", "")) is (protocol == "udp")
-
-
-@pytest.fixture
-def namespace() -> Iterator[str]:
-    name = f"rules-{uuid.uuid4().hex[:8]}"
-    namespaces.create(name)
-    yield name
-    namespaces.remove(name)
 
 
 @pytest.mark.root

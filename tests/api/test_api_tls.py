@@ -10,6 +10,8 @@ from colonnade.settings import ApiSettings
 from colonnade.types import Json
 from tests import pki
 
+pytestmark = pytest.mark.any_database
+
 CA = pki.authority()
 # The tests' clock stands in January 2027.
 LEAF = CA.issue("www.test", "www.test", days=3650)

@@ -11,6 +11,7 @@ import requests
 
 from tests.driver_agent.programs import ROOT, Programs
 from tests.keystone.conftest import free_port
+from tests.support import eventually
 
 CONFIGURATION = f"""
 [api_settings]
@@ -76,7 +77,7 @@ def test_a_life_with_a_providers_load_balancer(programs: Programs, sdk: Any, pro
     (policy,) = ask("GET", f"l7policies?listener_id={listener_id}")["l7policies"]
     assert policy["provisioning_status"] == "ACTIVE"
     stats = {"active_connections": 1, "bytes_in": 20, "bytes_out": 300, "request_errors": 4, "total_connections": 5}
-    assert ask("GET", f"loadbalancers/{lb.id}/stats") == {"stats": stats}
+    eventually(lambda: ask("GET", f"loadbalancers/{lb.id}/stats") == {"stats": stats})  # it reports them after ACTIVE
     assert ask("GET", f"listeners/{listener_id}/stats") == {"stats": stats}
 
     lbs.update_load_balancer(lb.id, name="renamed")

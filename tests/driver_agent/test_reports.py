@@ -11,6 +11,7 @@ from colonnade.errors import Later
 from colonnade.store import query, tables, work
 from tests import pki
 from tests.driver_agent.conftest import PENDING, Scene
+from tests.support import deadlock_once
 
 ABSENT = "99999999-0000-4000-8000-000000000000"
 
@@ -215,3 +216,11 @@ def test_a_secret_that_is_lost_takes_nothing_else_away(scene: Scene, library: Dr
     scene.vault.put("http://k/v1/secrets/x", pki.issue("example.com").p12())
     found = library.get_listener(id)
     assert found.default_tls_container_data["primary_cn"] == "example.com"
+
+
+def test_a_report_that_the_database_ended_for_a_write_is_written_after_it(scene: Scene, library: DriverLibrary) -> None:
+    lb = scene.tree()["loadbalancers"]
+    seen = deadlock_once(scene.store)
+    library.update_loadbalancer_status({"loadbalancers": [{"id": lb, "provisioning_status": "ACTIVE"}]})
+    assert scene.status("loadbalancers", lb)[0] == "ACTIVE"
+    assert seen[0] == "ended"

@@ -11,6 +11,7 @@ from colonnade.model import LoadBalancer
 from colonnade.store.rows import to_row
 from colonnade.store.tables import event, load_balancer, work
 from colonnade.wire import Admission, Limit
+from tests.support import deadlock_once
 
 V2 = "/network/v2.0"
 
@@ -243,3 +244,26 @@ def test_a_project_with_groups_or_policies_is_not_deleted(admin: Client, demo: C
     for made in (group(demo), policy(demo)):
         error = admin.delete(f"/identity/v3/projects/{made['project_id']}", 409).json["error"]["message"]
         assert ("security group" in error) or ("QoS policy" in error)
+
+
+def test_a_write_that_the_database_ended_for_another_is_done_again(demo: Client, cloud: Cloud) -> None:
+    made = group(demo)
+    seen = deadlock_once(cloud.store)
+    one = rule(demo, made["id"], protocol="tcp")
+    assert seen == ["ended", "done"]
+    found = demo.get(f"{V2}/security-groups/{made['id']}")["security_group"]["security_group_rules"]
+    assert [r["id"] for r in found] == [one["id"]]
+
+
+def test_so_is_one_of_the_network_driver(demo: Client, cloud: Cloud) -> None:
+    (subnet,) = [s for s in demo.get(f"{V2}/subnets")["subnets"] if s["name"] == "private-subnet"]
+    seen = deadlock_once(cloud.store)
+    where = cloud.network.subnet(subnet["id"])
+    assert where is not None
+    port = cloud.network.ensure_vip("00000000-0000-4000-8000-00000000000b", "p", where, None, ())
+    assert cloud.network.port(port.id) is not None
+    assert seen[0] == "ended"
+    seen = deadlock_once(cloud.store)
+    cloud.network.release(port.id)
+    assert cloud.network.port(port.id) is None
+    assert seen[:2] == ["ended", "done"]
