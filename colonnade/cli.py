@@ -8,6 +8,7 @@ import os
 import sys
 import typing
 from collections.abc import Callable
+from typing import Any
 
 if typing.TYPE_CHECKING:
     import threading
@@ -32,7 +33,10 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except Exception as e:
-        if type(e).__name__ != "WrongSetting":  # named, not imported: most subcommands that fail never load settings
+        kind = type(e).__name__  # named, not imported: most subcommands that fail never load settings or SQLAlchemy
+        if kind == "OperationalError" and run in (_db, _events, _prepare):
+            return _no_database(args.command, e)
+        if kind != "WrongSetting":
             raise
         sys.stderr.write(f"colonnade {args.command}: {e}\n")
         return 2
@@ -231,19 +235,13 @@ def _db(args: argparse.Namespace) -> int:
 
 def _prepare(args: argparse.Namespace) -> int:
     settings = _begin(args)
-    from sqlalchemy.exc import OperationalError
-
     from colonnade.clock import SystemClock
     from colonnade.local import setup
     from colonnade.store import schema
     from colonnade.store.store import Store
 
-    try:
-        schema.upgrade(settings.database_url)
-        setup.ensure(settings, Store(settings.database_url), SystemClock())
-    except OperationalError as e:
-        sys.stderr.write(f"colonnade prepare: the database does not do what is asked of it, see [database]: {e.orig}\n")
-        return 1
+    schema.upgrade(settings.database_url)
+    setup.ensure(settings, Store(settings.database_url), SystemClock())
     return 0
 
 
@@ -288,6 +286,15 @@ def _policy(args: argparse.Namespace) -> int:
 
     print(report.policy(_settings(args), args.action), end="")
     return 0
+
+
+def _no_database(command: str, e: Any) -> int:  # noqa: ANN401 - SQLAlchemy is not imported here
+    from colonnade import report
+
+    sys.stderr.write(
+        f"colonnade {command}: the database does not do what is asked of it, see [database]: {report.reason(e)}\n"
+    )
+    return 1
 
 
 # --- shared ----------------------------------------------------------------------------------------------------------

@@ -60,6 +60,9 @@ def main() -> int:
             start(args)
         else:
             stop(args.state.absolute(), args.purge)
+    except BrokenPipeError:  # ./try | head: who reads has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
     except KeyboardInterrupt:
         sys.stderr.write("\ntry: interrupted; what was begun goes on. --stop stops it.\n")
         return 130
