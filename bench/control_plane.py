@@ -418,11 +418,16 @@ def run(kind: str, args: argparse.Namespace) -> bool:
 def main(argv: Sequence[str] | None = None) -> int:
     """Answers 1 when a row is below its target."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--database", nargs="+", choices=("sqlite", "mariadb", "postgresql"),
-                        default=["sqlite", "mariadb"])  # fmt: skip
-    parser.add_argument("--only", nargs="+", default=[])
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--port", type=int, default=9900)
+    parser.add_argument(
+        "--database",
+        nargs="+",
+        choices=("sqlite", "mariadb", "postgresql"),
+        default=["sqlite", "mariadb"],
+        help="a table for each; private servers (default: sqlite mariadb)",
+    )
+    parser.add_argument("--only", nargs="+", default=[], metavar="WORD", help="rows with one of these words")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each row (default: 3)")
+    parser.add_argument("--port", type=int, default=9900, help="of the API under test (default: 9900)")
     args = parser.parse_args(argv)
     threading.stack_size(512 * 1024)
     reached = [run(kind, args) for kind in args.database]

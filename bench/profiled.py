@@ -166,7 +166,7 @@ def main() -> None:
         for _ in range(5):
             one()
         sent: list[str] = []
-        for engine in {w.store.engine, w.store.reader}:
+        for engine in {w.store.engine, w.store.reader, w.store.glancer}:
             event.listen(engine, "before_cursor_execute", lambda *a: sent.append(a[2]))
             event.listen(engine, "commit", lambda *_: sent.append("COMMIT"))
             event.listen(engine, "rollback", lambda *_: sent.append("ROLLBACK"))

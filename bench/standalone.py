@@ -29,7 +29,7 @@ from client import Api, cpu_of, name_of, pss_mb, summary, timed_ms, tree
 
 from colonnade.agent import namespaces, network
 from colonnade.agent.place import Installation
-from colonnade.settings import load
+from colonnade.configuration import load
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -8,6 +8,7 @@ import os
 import sys
 import typing
 from collections.abc import Callable
+from typing import Any
 
 if typing.TYPE_CHECKING:
     import threading
@@ -32,7 +33,10 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except Exception as e:
-        if type(e).__name__ != "WrongSetting":  # named, not imported: most subcommands that fail never load settings
+        kind = type(e).__name__  # named, not imported: most subcommands that fail never load settings or SQLAlchemy
+        if kind == "OperationalError" and run in (_db, _events, _prepare):
+            return _no_database(args.command, e)
+        if kind != "WrongSetting":
             raise
         sys.stderr.write(f"colonnade {args.command}: {e}\n")
         return 2
@@ -64,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     for option in ("state", "tag", "slot", "group", "haproxy"):
         agent.add_argument(f"--{option}", help="instead of the setting")
     up = add("up", _up, "run all of the above on this machine (root)")
-    up.add_argument("--demo", action="store_true", help="also run two small web servers as members")
+    up.add_argument("--demo", action="store_true", help="also run two small servers as members")
     add("down", _down, "remove all that a stopped installation left in the kernel (root)")
     db = add("db", _db, "the tables: upgrade them, print their version, or check them")
     db.add_argument("action", choices=["upgrade", "current", "check"])
@@ -77,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     policy.add_argument("action", choices=["list", "sample", "markdown"])
     add("facts", _facts, None)  # what the supervisor needs of the settings, as JSON
     add("prepare", _prepare, None)  # before the programs: tables, secrets, the small cloud's first contents
-    add("demo", _demo, None)  # two web servers in namespaces of their own, until stopped (root)
+    add("demo", _demo, None)  # two servers in namespaces of their own, until stopped (root)
     return parser
 
 
@@ -231,25 +235,19 @@ def _db(args: argparse.Namespace) -> int:
 
 def _prepare(args: argparse.Namespace) -> int:
     settings = _begin(args)
-    from sqlalchemy.exc import OperationalError
-
     from colonnade.clock import SystemClock
     from colonnade.local import setup
     from colonnade.store import schema
     from colonnade.store.store import Store
 
-    try:
-        schema.upgrade(settings.database_url)
-        setup.ensure(settings, Store(settings.database_url), SystemClock())
-    except OperationalError as e:
-        sys.stderr.write(f"colonnade prepare: the database does not do what is asked of it, see [database]: {e.orig}\n")
-        return 1
+    schema.upgrade(settings.database_url)
+    setup.ensure(settings, Store(settings.database_url), SystemClock())
     return 0
 
 
 def _facts(args: argparse.Namespace) -> int:
     from colonnade import supervisor, wiring
-    from colonnade.settings import ignored
+    from colonnade.configuration import ignored
 
     s = _settings(args)
     facts = supervisor.Facts(
@@ -290,11 +288,20 @@ def _policy(args: argparse.Namespace) -> int:
     return 0
 
 
+def _no_database(command: str, e: Any) -> int:  # noqa: ANN401 - SQLAlchemy is not imported here
+    from colonnade import report
+
+    sys.stderr.write(
+        f"colonnade {command}: the database does not do what is asked of it, see [database]: {report.reason(e)}\n"
+    )
+    return 1
+
+
 # --- shared ----------------------------------------------------------------------------------------------------------
 
 
 def _settings(args: argparse.Namespace) -> "Settings":
-    from colonnade.settings import load
+    from colonnade.configuration import load
 
     return load(args.config_file)
 

@@ -1,7 +1,7 @@
-"""Two small web servers to balance, in namespaces of their own on ``private-subnet``: ``./try --demo``.
+"""Two small servers to balance, in namespaces of their own on ``private-subnet``: ``./try --demo``.
 
-Their addresses are ports of the small cloud, so nobody else gets them. The servers are HAProxy processes that answer
-by themselves; they outlive this program, which starts again what ends.
+Their addresses are ports of the small cloud, so nobody else gets them. Each is an HAProxy process that answers HTTP by
+itself, and a ``greeter`` that answers UDP; they outlive this program, which starts again what ends.
 """
 
 import http.client
@@ -10,12 +10,14 @@ import logging
 import os
 import signal
 import subprocess
+import sys
 import threading
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
+from colonnade import greeter
 from colonnade.agent import namespaces, network
 from colonnade.agent.place import Installation
 from colonnade.agent.spawn import Program, Spawner
@@ -24,6 +26,7 @@ from colonnade.settings import Settings
 log = logging.getLogger(__name__)
 _NAMES = ("demo-1", "demo-2")
 _UID = 9990  # of the installation's 10000, counted from the end that amphorae do not reach
+_UDP_PORT = 53
 _WEB_SERVER = """\
 defaults
   mode http
@@ -52,8 +55,9 @@ def run(settings: Settings, stop: threading.Event) -> int:
     told = here.state / "demo.env"
     servers: list[_Server] = []
     spawner = Spawner()
-    running: dict[str, int] = {}
-    while not stop.wait(0.1 if len(running) < len(_NAMES) else 1.0):
+    running: dict[tuple[str, ...], int] = {}
+    complete = False
+    while not stop.wait(1.0 if complete else 0.1):
         try:
             servers = servers or _reserve(settings)
             for server in servers:
@@ -61,6 +65,7 @@ def run(settings: Settings, stop: threading.Event) -> int:
         except (OSError, KeyError, http.client.HTTPException) as e:
             log.info("not yet", extra={"reason": repr(e)})  # the API or the fabric is still on its way
             continue
+        complete = True
         text = f'MEMBERS="{" ".join(s.address for s in servers)}"\n'
         if not told.exists() or told.read_text() != text:
             told.write_text(text)
@@ -79,7 +84,9 @@ def remove(tag: str) -> None:
         namespaces.remove(space)
 
 
-def _keep(here: Installation, settings: Settings, server: _Server, spawner: Spawner, running: dict[str, int]) -> None:
+def _keep(
+    here: Installation, settings: Settings, server: _Server, spawner: Spawner, running: dict[tuple[str, ...], int]
+) -> None:
     space = f"{here.prefix}{server.name}"
     namespaces.create(space)
     with namespaces.inside(space):
@@ -90,18 +97,35 @@ def _keep(here: Installation, settings: Settings, server: _Server, spawner: Spaw
             here, server.network_id, space, addresses=[f"{server.address}/{server.prefix}"],
             gateways=[server.gateway] if server.gateway else [],
         )  # fmt: skip
-    if server.name not in running:
-        for pid in namespaces.processes(space):
-            running[server.name] = pid
-    if server.name not in running or not _alive(running[server.name]):
-        config = here.state / "etc" / f"{server.name}.cfg"
-        config.write_text(_WEB_SERVER.format(address=server.address, name=server.name))
-        words = [settings.haproxy_amphora.haproxy_cmd, "-db", "-f", str(config)]
-        started = spawner.start(
-            Program(words=words, namespace=space, directory=Path("/"), uid=here.uid(_UID), environment={})
-        )
-        running[server.name] = started.pid
-        log.info("started", extra={"server": server.name, "address": server.address})
+    for words in _programs(here, settings, server):
+        if words not in running:  # an earlier one of us may have started it
+            running.update((words, pid) for pid in namespaces.processes(space) if _words(pid) == words)
+        if words not in running or not _alive(running[words]):
+            _config(here, server).write_text(_WEB_SERVER.format(address=server.address, name=server.name))
+            started = spawner.start(
+                Program(words=words, namespace=space, directory=Path("/"), uid=here.uid(_UID), environment={})
+            )
+            running[words] = started.pid
+            log.info("started", extra={"server": server.name, "address": server.address, "program": words[0]})
+
+
+def _programs(here: Installation, settings: Settings, server: _Server) -> list[tuple[str, ...]]:
+    python = (os.path.realpath(sys.executable), "-I", "-S", str(Path(greeter.__file__)))
+    return [
+        (settings.haproxy_amphora.haproxy_cmd, "-db", "-f", str(_config(here, server))),
+        (*python, server.address, str(_UDP_PORT), server.name),
+    ]
+
+
+def _config(here: Installation, server: _Server) -> Path:
+    return here.state / "etc" / f"{server.name}.cfg"
+
+
+def _words(pid: int) -> tuple[str, ...]:
+    try:
+        return tuple(Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[:-1])
+    except OSError:
+        return ()
 
 
 def _has_eth0() -> bool:

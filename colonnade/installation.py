@@ -1,7 +1,7 @@
 """Starts and stops a stand-alone installation on this machine: what ``./try`` does once packages are there.
 
 An installation is a state directory. What must differ between those of one machine (slot, tag, addresses, the
-heartbeat port) is chosen at its first start and kept in ``etc/colonnade.conf``. Standard library and ``settings`` only.
+heartbeat port) is chosen at its first start and kept in ``etc/colonnade.conf``. Standard library and settings only.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from colonnade import settings, supervisor, wiring
+from colonnade import configuration, settings, supervisor, wiring
 
 _SLOTS = Path("/var/lib/colonnade/slots")
 _READY_S = 60.0
@@ -60,6 +60,9 @@ def main() -> int:
             start(args)
         else:
             stop(args.state.absolute(), args.purge)
+    except BrokenPipeError:  # ./try | head: who reads has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
     except KeyboardInterrupt:
         sys.stderr.write("\ntry: interrupted; what was begun goes on. --stop stops it.\n")
         return 130
@@ -100,6 +103,10 @@ def start(args: argparse.Namespace) -> None:
 
 def _start(state: Path, args: argparse.Namespace) -> None:
     began = time.monotonic()
+    up = state / "run" / "up.pid"
+    if supervisor.running(up) and not supervisor.running(state / "run" / "keeper.pid"):
+        print("The keeper was gone; starting the programs anew, load balancers go on.", flush=True)
+        supervisor.end(up, _STOP_S)
     if _running(state):
         print(f"Already running on {state}; nothing was changed (to change options, --stop it first).")
         _print_usage(state)
@@ -107,8 +114,8 @@ def _start(state: Path, args: argparse.Namespace) -> None:
     _check_reachable(state)
     _check_port(args.port)
     if args.config:
-        own = settings.load([str(args.config)])  # a wrong one is refused before anything is written
-        for sentence in settings.ignored([str(args.config)]):
+        own = configuration.load([str(args.config)])  # a wrong one is refused before anything is written
+        for sentence in configuration.ignored([str(args.config)]):
             sys.stderr.write(f"try: {sentence}\n")
         if args.demo and not wiring.uses_agent(own):
             raise Refused("--demo needs the agent, which [drivers] compute and amphora = noop leave out: drop either.")
@@ -118,7 +125,7 @@ def _start(state: Path, args: argparse.Namespace) -> None:
         _write_settings(state, place, args)
         (_SLOTS / str(place.slot)).write_text(f"{state}\n")
     files = _config_files(state)
-    effective = settings.load(files)
+    effective = configuration.load(files)
     if effective.state != state:
         raise Refused(f"{args.config} sets state_path to {effective.state}: use --state for that.")
     if (effective.agent.tag, effective.agent.slot) != (place.tag, place.slot):
@@ -131,11 +138,11 @@ def _start(state: Path, args: argparse.Namespace) -> None:
     command = [sys.executable, "-P", "-m", "colonnade", "up", *_file_options(files)]
     with log.open("ab") as output:
         offset = output.tell()
-        up = subprocess.Popen(
+        started = subprocess.Popen(
             command + ["--demo"] * args.demo, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             start_new_session=True, cwd="/", env={**os.environ, "PYTHONPATH": str(state / "lib")},
         )  # fmt: skip
-    _wait_ready(state, up, log, offset, args.demo)
+    _wait_ready(state, started, log, offset, args.demo)
     _give_clouds(state)
     print(f"Colonnade is ready, {time.monotonic() - began:.1f} s after its start.")
     _print_usage(state)
@@ -364,7 +371,7 @@ def _write_settings(state: Path, place: Place, args: argparse.Namespace) -> None
 
 def _copy_policy(state: Path, config: Path) -> None:
     """The rules that stand beside the user's settings: the programs may not read there. Without any, ours stay."""
-    policy = settings.load([str(config)]).oslo_policy.policy_file
+    policy = configuration.load([str(config)]).oslo_policy.policy_file
     if (config.parent / policy).is_file() and Path(policy).name == policy:
         shutil.copyfile(config.parent / policy, state / "etc" / policy)
         (state / "etc" / policy).chmod(0o644)
@@ -436,7 +443,7 @@ def _give_clouds(state: Path) -> None:
 
 
 def _print_usage(state: Path) -> None:
-    strategy = settings.load(_config_files(state)).api_settings.auth_strategy
+    strategy = configuration.load(_config_files(state)).api_settings.auth_strategy
     if strategy == "keystone":
         print(f"\nUsers are your Keystone's. Its catalogue must name this API. Logs: {state}/log/.")
         return
@@ -452,7 +459,7 @@ Passwords: {state}/clouds.yaml (admin) and {state}/secrets/passwords.env. Logs: 
 What runs: sudo {state}/bin/colonnade status{"" if not noauth else "    Without a token: OS_CLOUD=colonnade-noauth"}""")
     demo = state / "demo.env"
     if demo.exists():
-        print(f"Demo web servers: {demo.read_text().strip()} (also in {demo})")
+        print(f"Demo servers: {demo.read_text().strip()} (also in {demo})")
 
 
 if __name__ == "__main__":

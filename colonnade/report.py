@@ -1,6 +1,7 @@
 """What operators read: the state of an installation, a load balancer's history, the reference of all options."""
 
 import dataclasses
+import os
 import time
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -23,10 +24,16 @@ def status(settings: Settings) -> int:
     try:
         lines += _work(settings)
     except OperationalError as e:
-        lines.append(f"database          cannot be read: {e.orig}")
+        lines.append(f"database          cannot be read: {reason(e)}")
         missing = True
     print("\n".join(lines))
     return int(missing)
+
+
+def reason(e: OperationalError) -> str:
+    """Why the database does not answer, for who asked on a command line."""
+    sudo = " (run it with sudo)" if os.geteuid() and "unable to open database file" in str(e.orig) else ""
+    return f"{e.orig}{sudo}"
 
 
 def _programs(settings: Settings) -> tuple[list[str], bool]:

@@ -45,6 +45,12 @@ class Interface:
     gateways: tuple[str, ...] = ()  # default routes, at most one for each IP version
 
 
+# What an agent takes, and thus what may be asked for.
+MOST_KILOBITS = 100_000_000  # a second; nftables' arithmetic ends at 147 Gbit/s
+WITH_PORTS = frozenset({6, 17, 33, 132, 136})  # TCP, UDP, DCCP, SCTP, UDP-Lite
+ICMP, ICMP6 = 1, 58
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Admission:
     """Packets that may reach the VIPs. ``first`` to ``last`` are their ports; of ICMP, type and code. None: any."""

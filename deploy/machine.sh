@@ -28,7 +28,6 @@ install_packages() {
 haproxy haproxy
 keepalived keepalived
 nft nftables
-conntrack conntrack
 ip iproute2
 ping iputils-ping
 curl curl
@@ -51,6 +50,9 @@ install_debian() {
   say "Installing Debian packages: $*"
   mapfile -t services < <(printf '%s\n' "$@" | grep -E '^(haproxy|keepalived|postgresql)')
   (
+    mkdir -p "$CACHE"
+    exec 9>"$CACHE/.packages.lock" # two at a time would take the policy away from one another
+    flock 9
     if [ ! -e /usr/sbin/policy-rc.d ]; then
       printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
       chmod 755 /usr/sbin/policy-rc.d

@@ -18,6 +18,13 @@ def pytest_configure(config: pytest.Config) -> None:
     DATABASES.kind = config.getoption("--database")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What says nothing of the database is said once."""
+    if DATABASES.kind != "sqlite":
+        config.hook.pytest_deselected(items=[i for i in items if i.get_closest_marker("any_database")])
+        items[:] = [i for i in items if not i.get_closest_marker("any_database")]
+
+
 def pytest_unconfigure() -> None:
     DATABASES.close()
 

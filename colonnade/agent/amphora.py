@@ -276,7 +276,7 @@ class Amphora:
         if "haproxy.cfg" not in files:
             self._processes.stop()
             write_files(self._files, files, self._uid)
-            return "nothing to serve"
+            return "HAProxy is not needed"
         wanted = _digest(files)
         running = self._haproxy == "running"
         if running and self._processes.digest == wanted:
@@ -285,7 +285,7 @@ class Amphora:
         if changes is not None and self._processes.change(changes, wanted):
             for name in (n for n in files if files[n] != self._present[n]):
                 write_file(self._files / name, files[name], self._uid)
-            return f"{len(changes)} runtime changes"
+            return f"{len(changes)} runtime change{'s' * (len(changes) != 1)}"
         fresh = self._run / "files.new"
         write_files(fresh, files, self._uid)
         try:
@@ -352,7 +352,7 @@ class Amphora:
             try:
                 self._prepare()
                 self._plug(bundle)
-                self._serve(self._present)
+                log.info("amphora %s: again: %s", self.id, self._serve(self._present))
                 self._finish_network(bundle)
                 self._error = None
             except (Refused, OSError) as e:

@@ -17,8 +17,6 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _MAC = re.compile(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}")  # no group address
 _GROUP = re.compile(r"\*|[A-Za-z0-9_.-]{1,64}")
 _MOST = 10_000  # networks, floating IPs, admissions
-_MOST_KILOBITS = 100_000_000  # a second; nftables' arithmetic ends at 147 Gbit/s
-_WITH_PORTS = (6, 17, 33, 132, 136)  # TCP, UDP, DCCP, SCTP, UDP-Lite
 _RESERVED = [ip_network(n) for n in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "198.18.0.0/15", "224.0.0.0/3",
                                      "::1/128", "fd63:6f6c::/32", "fe80::/10", "ff00::/8")]  # fmt: skip
 
@@ -70,8 +68,8 @@ def bundle(data: Any, amphora_id: str) -> wire.Bundle:  # noqa: ANN401 - parsed 
 def _traffic(traffic: wire.Traffic) -> None:
     for limit in (traffic.ingress, traffic.egress):
         if limit is not None:
-            _number(limit.kilobits, 1, _MOST_KILOBITS, "kilobits")
-            _number(limit.burst_kilobits, 0, _MOST_KILOBITS, "burst_kilobits")
+            _number(limit.kilobits, 1, wire.MOST_KILOBITS, "kilobits")
+            _number(limit.burst_kilobits, 0, wire.MOST_KILOBITS, "burst_kilobits")
     if len(traffic.admitted or ()) > _MOST:
         raise ValueError(f"there are more than {_MOST} admissions")
     for one in traffic.admitted or ():
@@ -91,12 +89,12 @@ def _matches(one: wire.Admission) -> None:
             raise ValueError("ports go with a protocol")
         return
     _number(one.protocol, 0, 255, "protocol")
-    icmp = one.protocol in (1, 58)
+    icmp = one.protocol in (wire.ICMP, wire.ICMP6)
     if one.first is None:
         if one.last is not None:
             raise ValueError("last goes with first")
         return
-    if not icmp and one.protocol not in _WITH_PORTS:
+    if not icmp and one.protocol not in wire.WITH_PORTS:
         raise ValueError(f"the protocol {one.protocol} has no ports")
     _number(one.first, 0, 255 if icmp else 65535, "first")
     if one.last is not None or not icmp:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from ipaddress import ip_address, ip_interface, ip_network
 
 from colonnade import wire
-from colonnade.agent import host, namespaces, rules
+from colonnade.agent import host, namespaces, rules, tracking
 from colonnade.agent.netlink import Interface, Link, Netlink, Subnet
 from colonnade.agent.place import Installation, keep, kept
 from colonnade.agent.refused import Refused
@@ -128,9 +128,9 @@ class HostFabric:
         host.route(self._here, self._host, [s for s in reached if s not in not_ours])
         if before is None or _subnets(before.networks) != _subnets(want.networks):
             host.start_forwarding(self._here, inside)
-        for address, target in (before.floating_ips if before else {}).items():
-            if want.floating_ips.get(address) != target:
-                rules.forget_flows(address, self._here.fabric)
+        led = before.floating_ips if before else {}
+        if moved := [address for address, target in led.items() if want.floating_ips.get(address) != target]:
+            tracking.forget(moved, self._here.fabric)
 
     def _make_bridge(self, name: str, network: wire.FabricNetwork, have: Link | None) -> None:
         if have is None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from colonnade.agent import namespaces, rules
 from colonnade.agent.refused import Refused
-from colonnade.wire import Admission, Interface, Limit, Traffic
+from colonnade.wire import ICMP, ICMP6, Admission, Interface, Limit, Traffic
 
 log = logging.getLogger(__name__)
 TABLE = "colonnade_guard"
@@ -22,7 +22,6 @@ _LEAST_BURST = 2 * 65536
 _LEAST_QUEUED_BURST = 16_000  # a queue lets a longer packet go, too, and then the next one wait
 # What HTB may queue from one class before it asks the next one; there is one only.
 _QUANTUM = 60_000
-_ICMP, _ICMP6 = 1, 58
 # After translation, for answers of balanced datagrams come from the VIP only then. 1:10 is the queue's class.
 _LEAVING = """  chain leaving {
     type filter hook postrouting priority srcnat + 50;
@@ -133,8 +132,8 @@ def _words(one: Admission) -> Iterator[str]:
     if one.protocol is None:
         return
     yield f"meta l4proto {one.protocol}"
-    if one.protocol in (_ICMP, _ICMP6):
-        kind = "icmp" if one.protocol == _ICMP else "icmpv6"
+    if one.protocol in (ICMP, ICMP6):
+        kind = "icmp" if one.protocol == ICMP else "icmpv6"
         yield from (f"{kind} {word} {n}" for word, n in (("type", one.first), ("code", one.last)) if n is not None)
     elif one.first is not None:
         yield f"th dport {one.first}-{one.last}"

@@ -108,15 +108,6 @@ def remove(table: str) -> None:
     load(f"table inet {table}\ndelete table inet {table}\n", None)
 
 
-def forget_flows(address: str, namespace: str) -> None:
-    """End translated connections to a floating address that leads elsewhere now."""
-    with namespaces.inside(namespace):
-        family = "ipv6" if ":" in address else "ipv4"
-        subprocess.run(
-            ["conntrack", "-D", "-f", family, "-d", address], capture_output=True, timeout=30, check=False
-        )  # no flow: exit status 1
-
-
 def dropping() -> list[str]:
     """Chains of the host, not ours, that drop what is forwarded unless a rule of theirs lets it through."""
     done = subprocess.run(["nft", "-j", "list", "chains"], capture_output=True, timeout=30, check=False)

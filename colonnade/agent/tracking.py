@@ -1,15 +1,19 @@
 """The kernel's own books about an amphora's flows: nftables counters and connection tracking, over netlink."""
 
 import contextlib
+import logging
 import socket
 import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from ipaddress import ip_address
 
-from colonnade.agent import ruleset
+from colonnade.agent import namespaces, ruleset
 from colonnade.agent.netlink import Netlink
+
+log = logging.getLogger(__name__)
 
 _NETFILTER = 12
 _ACK, _DUMP = 0x4, 0x300
@@ -21,6 +25,7 @@ _NESTED = 0x8000
 _OBJ_TABLE, _OBJ_NAME, _OBJ_TYPE, _OBJ_DATA = 1, 2, 3, 4
 _COUNTER_BYTES, _COUNTER_PACKETS = 1, 2
 _TUPLE, _STATUS, _MARK, _MARK_MASK, _STATUS_MASK = 1, 3, 8, 21, 26
+_IP, _IP4_TO, _IP6_TO = 1, 2, 4
 _PROTO, _PROTO_NUM, _PROTO_TO = 2, 1, 3
 _TRANSLATED = 1 << 5  # IPS_DST_NAT
 PROTOCOLS = {"udp": socket.IPPROTO_UDP, "sctp": socket.IPPROTO_SCTP}
@@ -94,9 +99,30 @@ class Tracking(Netlink):
             for body in self._each(_CT_GET, _DUMP, asked)
             if (flow := _flow(body)) and not drops_of(flow).isdisjoint(drops)
         ]
-        for family, place in gone:
-            with contextlib.suppress(FileNotFoundError):
+        self._delete(gone)
+
+    def drop_to(self, addresses: Collection[str]) -> None:
+        """Forget the flows that their clients sent to these addresses; one walk."""
+        packed = {ip_address(a).packed for a in addresses}
+        places = ((body[0], dict(_attrs(body, 4, len(body)))[_TUPLE]) for body in self._each(_CT_GET, _DUMP, _head(0)))
+        self._delete([(family, place) for family, place in places if _sent_to(place) in packed])
+
+    def _delete(self, flows: Iterable[tuple[int, bytes]]) -> None:
+        for family, place in flows:
+            with contextlib.suppress(FileNotFoundError):  # it ended by itself
                 self._ask(_CT_DELETE, _ACK, _head(family) + _attr(_TUPLE | _NESTED, place))
+
+
+def forget(addresses: Collection[str], namespace: str) -> None:
+    """End the namespace's translated flows to addresses that lead elsewhere now."""
+    with namespaces.inside(namespace):
+        books = Tracking()
+    try:
+        books.drop_to(addresses)
+    except OSError as e:
+        log.warning("%s: flows cannot be forgotten: %s", namespace, e)
+    finally:
+        books.close()
 
 
 def drops_of(flow: Flow) -> set[Drop]:
@@ -118,6 +144,12 @@ def _flow(body: bytes) -> Flow | None:
             mark = _number(value)
             break
     return (*place, mark) if place and mark else None
+
+
+def _sent_to(place: bytes) -> bytes | None:
+    addresses = dict(_attrs(place, 0, len(place))).get(_IP, b"")
+    found = dict(_attrs(addresses, 0, len(addresses)))
+    return found.get(_IP4_TO) or found.get(_IP6_TO)
 
 
 def _attrs(data: bytes, at: int, end: int) -> Iterator[tuple[int, bytes]]:

@@ -82,7 +82,7 @@ def _read(api: Api, who: Caller, refs: list[str]) -> dict[str, Material]:
         except Later as e:
             raise Busy(f"{e} Please try again.") from e
     if failed:
-        raise Invalid(f"Could not retrieve certificate: {failed}")
+        raise Invalid(f"Could not retrieve certificate: {failed}. There is none, or you may not read it.")
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from annotated_types import Interval, MaxLen
 
-from colonnade.types import Cidr, IpAddress, Json, JsonText, Matches, OneOf
+from colonnade.types import UUID, Cidr, IpAddress, Json, JsonText, Matches, OneOf
 
 _AS_TEXT = "The same as text."
 WHOLE = re.compile(r"0|-?[1-9][0-9]{0,18}")  # a whole number as text
@@ -45,7 +45,7 @@ def line(longest: int | None, *, breaks: bool = False) -> Json:
 def marked(note: Any, longest: int | None) -> Json | None:  # noqa: ANN401 - any mark of a type
     """What this mark of ``colonnade.types`` makes of a value; None: nothing."""
     match note:
-        case Matches(_, why) if why.endswith("UUID format"):
+        case Matches(pattern) if pattern is UUID:
             return {"type": "string", "format": "uuid"}
         case Matches(pattern):
             return {"type": "string", "pattern": f"^(?:{pattern.pattern})$", **_longest(longest)}

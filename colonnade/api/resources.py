@@ -101,7 +101,7 @@ def shown(api: Api, kind: Kind[Any], object_id: str, who: Caller, fields: list[s
     """Answer a GET of one."""
     documents: list[Json] = []
     if UUID.fullmatch(object_id):
-        with api.store.read() as conn:
+        with api.store.glance() as conn:
             documents = replies.documents(conn, kind.cls, conn.execute(kind.show, {"id": object_id}).all())
     if not documents:
         raise NotFound(f"{trees.TITLE[kind.cls]} {object_id} not found.")

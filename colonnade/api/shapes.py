@@ -47,6 +47,7 @@ from colonnade.model import (
     SessionPersistence,
 )
 from colonnade.types import (
+    UUID,
     Algorithm,
     Cidr,
     IpAddress,
@@ -126,11 +127,6 @@ def parse(shape: type[BaseModel], inner: Any, where: str) -> Json:  # noqa: ANN4
         return {n: _given(v) for n, v in _fields(shape.model_validate(inner))}
     except ValidationError as e:
         raise Invalid(" ".join(_sentence(detail, where) for detail in e.errors(include_url=False))) from e
-
-
-def marks(cls: type[Any]) -> dict[str, list[Any]]:
-    hints = typing.get_type_hints(cls, include_extras=True)
-    return {f.name: list(getattr(hints[f.name], "__metadata__", ())) for f in dataclasses.fields(cls)}
 
 
 def _given(value: Any) -> Any:  # noqa: ANN401 - any part of a body
@@ -214,7 +210,7 @@ def _creation(
     hints = typing.get_type_hints(cls, include_extras=True)
     fields: _Fields = {}
     for f in dataclasses.fields(cls):
-        notes = marks(cls)[f.name]
+        notes = getattr(hints[f.name], "__metadata__", ())
         if Mark.SHOWN not in notes and Mark.HIDDEN not in notes and f.name not in without:
             fields[f.name] = (hints[f.name], "optional" if _has_default(f) else "required", f.default)
     for name, hint in {**_ALSO_AT_CREATION[cls], **instead}.items():
@@ -227,7 +223,7 @@ def _change(cls: type[Any]) -> type[BaseModel]:
     hints = typing.get_type_hints(cls, include_extras=True)
     fields: _Fields = {}
     for f in dataclasses.fields(cls):
-        notes = marks(cls)[f.name]
+        notes = getattr(hints[f.name], "__metadata__", ())
         if not {Mark.SHOWN, Mark.HIDDEN, Mark.FIXED}.intersection(notes):
             hint = _CHANGED_PERSISTENCE if f.name == "session_persistence" else hints[f.name]
             fields[f.name] = (hint, "optional" if _has_default(f) else "not null", dataclasses.MISSING)
@@ -298,7 +294,7 @@ def _annotated(hint: Any, name: str) -> Any:  # noqa: ANN401
 def _match(pattern: re.Pattern[str], why: str, value: str) -> str:
     if pattern.fullmatch(value) is None:
         raise PydanticCustomError("pattern", why.replace("{", "{{"))
-    return value.lower() if why.endswith("UUID format") else value
+    return value.lower() if pattern is UUID else value
 
 
 def _one_of(numbers: tuple[int, ...], value: int) -> int:

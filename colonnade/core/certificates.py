@@ -107,7 +107,7 @@ def known(tree: Tree, found: Mapping[str, Found]) -> list[Known]:
         try:
             told.append(Known(use=use, digest=mark, until=read(use, tree, found).until, problem=None))
         except Broken as e:
-            told.append(Known(use=use, digest=mark, until=None, problem=str(e)))
+            told.append(Known(use=use, digest=mark, until=None, problem=f"{e} {e.help}".strip()))
         except Later:
             told.append(Known(use=use, digest=None, until=None, problem=None))
     return told

@@ -195,13 +195,14 @@ def _load_balancer(
     used |= {("pool", pool.id) for _, pool in haproxy.used(tree)}
     words = {"listener": "Listener", "pool": "Pool"}
     bad = [
-        Verdict(v.status, f"{words[key[0]]} {_name(tree, key)}: {v.reason}")
+        Verdict(v.status, f"{words[key[0]]} {called(tree, key)}: {v.reason}")
         for key, v in verdicts.items() if key in used and v.status in (_S.ERROR, _S.DEGRADED)
     ]  # fmt: skip
     return _worst(bad) or _ONLINE
 
 
-def _name(tree: Tree, key: Key) -> str:
+def called(tree: Tree, key: Key) -> str:
+    """The name of a listener or a pool, or else its id."""
     things: Iterable[Listener | Pool] = tree.listeners if key[0] == "listener" else tree.pools
     return next((t.name or t.id for t in things if t.id == key[1]), key[1])
 

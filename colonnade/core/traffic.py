@@ -7,7 +7,7 @@ from colonnade.core.bundle import vips
 from colonnade.errors import Broken
 from colonnade.model import LoadBalancer, QosPolicy, SecurityGroup
 from colonnade.types import Json
-from colonnade.wire import Admission, Traffic
+from colonnade.wire import ICMP, ICMP6, Admission, Traffic
 
 
 def traffic(balancer: LoadBalancer, groups: Iterable[SecurityGroup], policy: QosPolicy | None) -> Traffic:
@@ -52,7 +52,7 @@ def admission(rule: Json) -> Admission:
     protocol, source = number(rule["protocol"]), rule["remote_ip_prefix"]
     return Admission(
         version=version,
-        protocol=58 if protocol == 1 and version == 6 else protocol,
+        protocol=ICMP6 if protocol == ICMP and version == 6 else protocol,
         first=rule["port_range_min"],
         last=rule["port_range_max"],
         source=None if source in ("0.0.0.0/0", "::/0") else source,

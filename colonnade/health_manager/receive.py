@@ -129,6 +129,7 @@ class HealthManager:
 
     def run(self, stop: threading.Event) -> None:
         """Until ``stop`` is set."""
+        log.info("The health manager is up.", extra={"heartbeats": self.address})
         ears = threading.Thread(target=self._listen, args=(stop,), name="heartbeats")
         ears.start()
         try:

@@ -31,7 +31,7 @@ class Watch:
         """Have load balancers looked at whose secrets are not what they were."""
         with self._store.read() as conn:
             known = watched.every(conn)
-        stale = {w.loadbalancer_id for project_id, w in known if self._digest(w, project_id) != w.digest}
+        stale = {w.loadbalancer_id for project_id, _, w in known if self._digest(w, project_id) != w.digest}
         for lb_id in sorted(stale):
             with self._store.write() as conn:
                 work.disturb(conn, lb_id, self._clock.now())
@@ -43,12 +43,12 @@ class Watch:
         today = utc(self._clock.now())
         with self._store.read() as conn:
             known = watched.every(conn)
-        for project_id, w in known:
+        for project_id, name, w in known:
             due = self._due(w, today)
             if due is None or w.until is None:
                 continue
             with self._store.write() as conn:
-                sentence, help = _warning(w, w.until, today)
+                sentence, help = _warning(w, name, w.until, today)
                 what = (w.object_type, w.object_id)
                 events.add(conn, w.loadbalancer_id, project_id, self._clock.now(), "status", what, sentence, help)
                 watched.warned(conn, w, due)
@@ -80,13 +80,11 @@ class Watch:
         return reached[0]
 
 
-def _warning(w: Watched, until: datetime, today: datetime) -> tuple[str, str]:
+def _warning(w: Watched, name: str, until: datetime, today: datetime) -> tuple[str, str]:
     noun, at = _NOUNS[w.role], f"{until:%Y-%m-%d %H:%M} UTC"
-    help = (
-        f"Store a new one and give its reference to {w.object_type} {w.object_id}, or replace the payload of {w.ref}."
-    )
+    help = f"Store a new one and give its reference to {w.object_type} {name}, or replace the payload of {w.ref}."
     if until <= today:
-        return f"The {noun} of {w.object_type} {w.object_id} ended on {at}: clients refuse it.", help
+        return f"The {noun} of {w.object_type} {name} ended on {at}: clients refuse it.", help
     days = (until - today).days
     left = f"{days} day{'s' if days != 1 else ''}" if days else "less than a day"
-    return f"The {noun} of {w.object_type} {w.object_id} ends in {left}, on {at}.", help
+    return f"The {noun} of {w.object_type} {name} ends in {left}, on {at}.", help

@@ -12,7 +12,8 @@ from sqlalchemy import Connection
 
 from colonnade.errors import Forbidden, Invalid, NotFound
 from colonnade.local import directory, listing, people, web
-from colonnade.local.directory import Directory, Project, Role, User, fixed_id
+from colonnade.local import documents_of_people as shown
+from colonnade.local.directory import Directory, Project, User, fixed_id
 from colonnade.local.identity import Identity
 from colonnade.local.listing import Collection
 from colonnade.local.tokens import Token
@@ -30,7 +31,6 @@ _SERVICES = {  # type -> (name, path)
     "image": ("glance", "/image"),
     "key-manager": ("barbican", "/key-manager"),
 }
-_DOMAIN = {"id": directory.DEFAULT_DOMAIN, "name": directory.DEFAULT_DOMAIN_NAME}
 OPEN_PATHS = frozenset({"", "/v3", "/v3/auth/tokens"})  # POST tokens has no token yet; the others ask for one
 
 _ELSEWHERE = (
@@ -49,10 +49,10 @@ Lister = Callable[[Directory, str], list[Json]]  # (who there is, the service's 
 def routes(identity: Identity) -> list[tuple[str, object]]:
     """Every path of the service."""
     lists: list[tuple[Collection, Lister, people.Changes | None]] = [
-        (_PROJECTS, lambda known, root: [_project(p, root) for p in known.projects.values()], people.PROJECTS),
-        (_USERS, lambda known, root: [_user(u, root) for u in known.users.values()], people.USERS),
-        (_ROLES, lambda known, root: [_role(r, root) for r in known.known_roles.values()], people.ROLES),
-        (_DOMAINS, lambda _known, root: [_domain(root)], None),
+        (shown.PROJECTS, lambda who, root: [shown.project(p, root) for p in who.projects.values()], people.PROJECTS),
+        (shown.USERS, lambda who, root: [shown.user(u, root) for u in who.users.values()], people.USERS),
+        (shown.ROLES, lambda who, root: [shown.role(r, root) for r in who.known_roles.values()], people.ROLES),
+        (shown.DOMAINS, lambda _who, root: [shown.domain(root)], None),
     ]
     paths: list[tuple[str, object]] = [
         ("/", web.Document(lambda r: {"versions": {"values": [_version(web.root(r))]}}, 300)),
@@ -144,7 +144,7 @@ class _Tokens:
         user = known.users[token.user_id]
         body: Json = {
             "methods": list(token.methods),
-            "user": {"id": user.id, "name": user.name, "domain": _DOMAIN, "password_expires_at": None},
+            "user": {"id": user.id, "name": user.name, "domain": shown.DOMAIN, "password_expires_at": None},
             "audit_ids": [token.audit_id],
             "issued_at": _time(token.issued_at),
             "expires_at": _time(token.expires_at),
@@ -152,7 +152,7 @@ class _Tokens:
         if token.project_id is not None:
             project = known.projects[token.project_id]
             roles = known.roles(user.id, project.id)
-            body["project"] = {"id": project.id, "name": project.name, "domain": _DOMAIN}
+            body["project"] = {"id": project.id, "name": project.name, "domain": shown.DOMAIN}
             body["is_domain"] = False
             body["roles"] = [{"id": r.id, "name": r.name} for r in known.known_roles.values() if r.name in roles]
             if not req.has_param("nocatalog"):
@@ -182,8 +182,8 @@ class _OwnProjects(web.ReadOnly):
         if item_id is not None and item_id != caller.user_id:
             _check_admin(caller)
         known = self._identity.directory()
-        items = [_project(p, web.root(req)) for p in known.projects_of(item_id or caller.user_id)]
-        _reply(req, resp, _PROJECTS, items)
+        items = [shown.project(p, web.root(req)) for p in known.projects_of(item_id or caller.user_id)]
+        _reply(req, resp, shown.PROJECTS, items)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,16 +210,16 @@ class _Kind:
 
     def answer_list(self, req: falcon.Request, resp: falcon.Response) -> None:
         """For admins, where it is no secret for everybody."""
-        if self.collection in (_PROJECTS, _USERS):
+        if self.collection in (shown.PROJECTS, shown.USERS):
             _check_admin(web.caller(req))
         _reply(req, resp, self.collection, self.items(req))
 
     def answer_one(self, req: falcon.Request, resp: falcon.Response, item_id: str) -> None:
         """Everybody may see themselves, their projects, and what is no secret."""
         caller = web.caller(req)
-        if self.collection is _PROJECTS and not self.identity.directory().roles(caller.user_id, item_id):
+        if self.collection is shown.PROJECTS and not self.identity.directory().roles(caller.user_id, item_id):
             _check_admin(caller)
-        if self.collection is _USERS and item_id != caller.user_id:
+        if self.collection is shown.USERS and item_id != caller.user_id:
             _check_admin(caller)
         web.answer(resp, self.item(req, item_id))
 
@@ -330,8 +330,8 @@ class _RolesOf(web.ReadOnly):
             _check_admin(caller)
         user, project, _ = _place(known, user_id, item_id)
         assigned = known.assigned.get((user.id, project.id), frozenset())
-        items = [_role(r, web.root(req)) for r in known.known_roles.values() if r.name in assigned]
-        _reply(req, resp, _ROLES, items)
+        items = [shown.role(r, web.root(req)) for r in known.known_roles.values() if r.name in assigned]
+        _reply(req, resp, shown.ROLES, items)
 
 
 class _RoleOf:
@@ -422,8 +422,8 @@ class _Assignments(web.ReadOnly):
             if user is None or project is None:
                 continue
             for role in (r for r in known.known_roles.values() if r.name in roles):
-                items.append(_assignment(user, project, role, root, named=named))
-        _reply(req, resp, _ASSIGNMENTS, items)
+                items.append(shown.assignment(user, project, role, root, named=named))
+        _reply(req, resp, shown.ASSIGNMENTS, items)
 
 
 def _check_admin(caller: Caller) -> None:
@@ -444,93 +444,3 @@ def _links(req: falcon.Request) -> Json:
 
 def _time(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.000000Z")
-
-
-def _project(project: Project, root: str) -> Json:
-    return {
-        "id": project.id,
-        "name": project.name,
-        "description": project.description,
-        "enabled": project.enabled,
-        "domain_id": directory.DEFAULT_DOMAIN,
-        "parent_id": directory.DEFAULT_DOMAIN,
-        "is_domain": False,
-        "tags": [],
-        "options": {},
-        "links": {"self": f"{root}/v3/projects/{project.id}"},
-    }
-
-
-def _user(user: User, root: str) -> Json:
-    return {
-        "id": user.id,
-        "name": user.name,
-        "enabled": user.enabled,
-        "domain_id": directory.DEFAULT_DOMAIN,
-        "default_project_id": user.default_project_id,
-        "email": user.email,
-        "description": user.description,
-        "password_expires_at": None,
-        "options": {},
-        "links": {"self": f"{root}/v3/users/{user.id}"},
-    }
-
-
-def _role(role: Role, root: str) -> Json:
-    return {
-        "id": role.id,
-        "name": role.name,
-        "description": role.description,
-        "domain_id": None,
-        "options": {},
-        "links": {"self": f"{root}/v3/roles/{role.id}"},
-    }
-
-
-def _domain(root: str) -> Json:
-    return {
-        **_DOMAIN,
-        "description": "The default domain",
-        "enabled": True,
-        "tags": [],
-        "options": {},
-        "links": {"self": f"{root}/v3/domains/{directory.DEFAULT_DOMAIN}"},
-    }
-
-
-def _assignment(user: User, project: Project, role: Role, root: str, *, named: bool) -> Json:
-    def reference(found: str, name: str, *, in_domain: bool = True) -> Json:
-        return {"id": found, **({"name": name, **({"domain": _DOMAIN} if in_domain else {})} if named else {})}
-
-    link = f"{root}/v3/projects/{project.id}/users/{user.id}/roles/{role.id}"
-    return {
-        "role": reference(role.id, role.name, in_domain=False),
-        "user": reference(user.id, user.name),
-        "scope": {"project": reference(project.id, project.name)},
-        "links": {"assignment": link},
-    }
-
-
-def _none(_item: Json, _values: list[str]) -> bool:
-    """Filters by what does not exist here (groups, system and domain scopes): nothing has it."""
-    return False
-
-
-_PROJECTS = Collection(plural="projects", keys=frozenset(_project(Project("", "", "", True), "")))
-_USERS = Collection(plural="users", keys=frozenset(_user(User("", "", "", None, True), "")))
-_ROLES = Collection(plural="roles", keys=frozenset(_role(Role("", ""), "")))
-_DOMAINS = Collection(plural="domains", keys=frozenset(_domain("")))
-_ASSIGNMENTS = Collection(
-    plural="role_assignments",
-    keys=frozenset(),
-    ignored=frozenset({"include_names", "effective", "include_subtree"}),
-    tests={
-        "role.id": lambda item, values: item["role"]["id"] in values,
-        "user.id": lambda item, values: item["user"]["id"] in values,
-        "scope.project.id": lambda item, values: item["scope"]["project"]["id"] in values,
-        "group.id": _none,
-        "scope.domain.id": _none,
-        "scope.system": _none,
-        "scope.OS-INHERIT:inherited_to": _none,
-    },
-)

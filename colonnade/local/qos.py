@@ -21,11 +21,11 @@ from colonnade.model import Caller
 from colonnade.store.local_tables import local_port, local_qos_policy, local_qos_rule
 from colonnade.store.tables import load_balancer
 from colonnade.types import Json
+from colonnade.wire import MOST_KILOBITS
 
-_MOST_KILOBITS = 100_000_000  # what an amphora's kernel counts
 RULE: dict[str, Attribute] = {
-    "max_kbps": Attribute(integer(1, _MOST_KILOBITS)),
-    "max_burst_kbps": Attribute(integer(0, _MOST_KILOBITS)),
+    "max_kbps": Attribute(integer(1, MOST_KILOBITS)),
+    "max_burst_kbps": Attribute(integer(0, MOST_KILOBITS)),
     "direction": Attribute(only(("egress", "ingress"), "egress or ingress is what a rule is about.")),
 }
 

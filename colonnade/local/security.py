@@ -21,10 +21,9 @@ from colonnade.store import events, work
 from colonnade.store.local_tables import local_security_group, local_security_rule
 from colonnade.store.tables import load_balancer
 from colonnade.types import Json
+from colonnade.wire import ICMP, ICMP6, WITH_PORTS
 
 _MOST_RULES = 500  # of one group
-_TCP_LIKE = frozenset({6, 17, 33, 132, 136})
-_ICMP = frozenset({1, 58})
 _COMMON_KEYS = frozenset(
     {"id", "project_id", "tenant_id", "description", "tags", "created_at", "updated_at", "revision_number"}
 )
@@ -213,7 +212,7 @@ def _understood(given: Json) -> Json:
         its_number = number(protocol)
     except ValueError as e:
         raise InvalidInput(f"protocol: '{protocol}' is no protocol's name, nor a number from 0 to 255.") from e
-    if its_number == 58 and ethertype == "IPv4":
+    if its_number == ICMP6 and ethertype == "IPv4":
         raise InvalidInput(f"protocol: '{protocol}' goes with ethertype IPv6.")
     first, last = given.get("port_range_min"), given.get("port_range_max")
     _check_ports(its_number, protocol, first, last)
@@ -229,11 +228,11 @@ def _understood(given: Json) -> Json:
 def _check_ports(its_number: int | None, protocol: str, first: int | None, last: int | None) -> None:
     if first is None and last is None:
         return
-    if its_number in _ICMP:
+    if its_number in (ICMP, ICMP6):
         if first is None or max(first, last or 0) > 255:
             raise InvalidInput("port_range_min: is the ICMP type, port_range_max the code, each from 0 to 255.")
         return
-    if its_number not in _TCP_LIKE:
+    if its_number not in WITH_PORTS:
         raise InvalidInput(f"port_range_min: ports do not go with protocol {protocol}.")
     if first is None or last is None or first > last:
         raise InvalidInput("port_range_min: and port_range_max must both be given, the smaller one first.")

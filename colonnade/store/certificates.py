@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, insert, select, update
 
 from colonnade.core.certificates import Known
-from colonnade.store.tables import certificate, load_balancer
+from colonnade.store.tables import certificate, listener, load_balancer, pool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,15 +38,20 @@ def of(conn: Connection, lb_id: str) -> list[Watched]:
     return [Watched(**row) for row in conn.execute(_OF_BALANCER, {"id": lb_id}).mappings()]
 
 
-def every(conn: Connection) -> list[tuple[str, Watched]]:
-    """All there are, each with the project of its load balancer."""
-    query = select(certificate, load_balancer.c.project_id).join(
-        load_balancer, load_balancer.c.id == certificate.c.loadbalancer_id
+def every(conn: Connection) -> list[tuple[str, str, Watched]]:
+    """All there are, each with the project of its load balancer and what its object is called."""
+    query = (
+        select(
+            load_balancer.c.project_id,
+            func.coalesce(func.nullif(listener.c.name, ""), func.nullif(pool.c.name, ""), certificate.c.object_id),
+            certificate,
+        )
+        .join(load_balancer, load_balancer.c.id == certificate.c.loadbalancer_id)
+        .outerjoin(listener, listener.c.id == certificate.c.object_id)
+        .outerjoin(pool, pool.c.id == certificate.c.object_id)
     )
-    return [
-        (row["project_id"], Watched(**{k: v for k, v in row.items() if k != "project_id"}))
-        for row in conn.execute(query).mappings()
-    ]
+    names = [c.name for c in certificate.c]
+    return [(of, name, Watched(**dict(zip(names, rest, strict=True)))) for of, name, *rest in conn.execute(query)]
 
 
 def note(conn: Connection, lb_id: str, before: Sequence[Watched], now: Sequence[Known]) -> list[Known]:

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )  # fmt: skip
 
 from colonnade import model
-from colonnade.types import Matches
+from colonnade.types import UUID, Matches
 
 metadata = MetaData(
     naming_convention={"ix": "ix_%(table_name)s_%(column_0_name)s", "uq": "uq_%(table_name)s_%(column_0_name)s"}
@@ -52,7 +52,7 @@ def _bare(hint: Any) -> tuple[Any, list[Any], bool]:  # noqa: ANN401 - a type ex
 def _column(name: str, hint: Any) -> Column[Any]:  # noqa: ANN401
     kind, notes, nullable = _bare(hint)
     length = next((n.max_length for n in notes if isinstance(n, MaxLen)), 64)
-    if any(isinstance(n, Matches) for n in notes) and length == 64:
+    if any(isinstance(n, Matches) and n.pattern is UUID for n in notes):
         length = 36
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         sql: Any = String(32)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
-from colonnade.core import certificates, tls
+from colonnade.core import certificates, status, tls
 from colonnade.core.plan import plan
 from colonnade.core.steps import Step, about
 from colonnade.errors import Broken, Later
@@ -156,7 +156,7 @@ class Turn:
         known = certificates.known(sight.live, sight.found)
         for trouble in watched.note(conn, balancer.id, self._watched, known):
             use = trouble.use
-            sentence = f"{use.kind.capitalize()} {use.owner}: {trouble.problem}"
+            sentence = f"{use.kind.capitalize()} {status.called(sight.live, (use.kind, use.owner))}: {trouble.problem}"
             events.add(conn, balancer.id, balancer.project_id, now, "failed", (use.kind, use.owner), sentence)
 
     def _failed(self, tree: Tree, sight: Sight | None, error: Later | Broken) -> None:

@@ -1,6 +1,7 @@
 """One agent for a module; each test's amphorae are removed after it."""
 
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,11 +9,13 @@ import pytest
 from datagrams import Servers
 from rig import Rig, running
 
+from colonnade.agent import namespaces
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that use the rig need root."""
+    """Tests that use the rig, or a namespace, need root."""
     for item in items:
-        if {"rig", "host"} & set(getattr(item, "fixturenames", ())):
+        if {"rig", "host", "namespace"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.root)
 
 
@@ -31,6 +34,15 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 def servers(host: Rig) -> Servers:
     """UDP members beside the web servers."""
     return Servers(host)
+
+
+@pytest.fixture
+def namespace() -> Iterator[str]:
+    """An empty one."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    namespaces.create(name)
+    yield name
+    namespaces.remove(name)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import threading
 import time
 import uuid
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -33,14 +32,6 @@ class NoRelay:
     def close(self) -> None: ...
     def ports(self) -> dict[str, int]:
         return {}
-
-
-@pytest.fixture
-def namespace() -> Iterator[str]:
-    name = f"balancer-{uuid.uuid4().hex[:8]}"
-    namespaces.create(name)
-    yield name
-    namespaces.remove(name)
 
 
 @pytest.fixture

@@ -2,7 +2,9 @@
 
 import os
 import subprocess
+from contextlib import closing
 from dataclasses import replace
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,23 @@ def test_an_unknown_floating_address_is_refused_not_sent_in_circles(rig: Rig) ->
     with pytest.raises(OSError) as refused:
         get(f"{rig.net}.255.99", timeout=2)
     assert "unreachable" in str(refused.value).lower() or "no route" in str(refused.value).lower()
+
+
+def test_open_connections_end_with_their_floating_ip_and_no_others(rig: Rig, vip: str) -> None:
+    gone, staying = (f"{rig.net}.255.{n}" for n in (11, 12))
+    rig.client.put_fabric(replace(rig.fabric, floating_ips={gone: vip, staying: vip}))
+    with closing(HTTPConnection(gone, timeout=2)) as one, closing(HTTPConnection(staying, timeout=2)) as other:
+        assert (kept(one), kept(other)) == ("m1", "m1")
+        rig.client.put_fabric(replace(rig.fabric, floating_ips={staying: vip}))
+        with pytest.raises(OSError):
+            kept(one)
+        assert kept(other) == "m1"
+
+
+def kept(connection: HTTPConnection) -> str:
+    """An answer on a connection that stays open."""
+    connection.request("GET", "/")
+    return connection.getresponse().read().decode()
 
 
 def test_groups_do_not_reach_one_another_but_by_floating_ip(rig: Rig, vip: str) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -45,12 +46,16 @@ class Lb:
     @property
     def answering(self) -> set[int]:
         """IP versions in which it answers."""
-        found = set()
-        for version, vip in ((4, self.four), (6, self.six)):
-            with contextlib.suppress(OSError):
+
+        def answers(vip: str) -> bool:
+            try:
                 get(vip, timeout=0.4)
-                found.add(version)
-        return found
+            except OSError:
+                return False
+            return True
+
+        with ThreadPoolExecutor(2) as both:  # most of it is waiting for who does not answer
+            return {v for v, yes in zip((4, 6), both.map(answers, (self.four, self.six)), strict=True) if yes}
 
     @property
     def tables(self) -> str:

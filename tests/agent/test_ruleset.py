@@ -3,7 +3,6 @@
 import json
 import subprocess
 import uuid
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from colonnade import datagrams
-from colonnade.agent import namespaces, rules, ruleset
+from colonnade.agent import rules, ruleset
 from colonnade.agent.ruleset import Ruleset, State, render, transaction
 from colonnade.datagrams import Datagrams, Listener, Member, Persistence, Pool
 
@@ -134,14 +133,6 @@ def test_sctp_never_crosses_ip_versions_and_udp_does() -> None:
         assert ruleset.crossing(want) == expect
         text = transaction(None, render(want, State(relays={far.id: 1024})))
         assert ("dnat" in text.replace("ct status dnat", "")) is (protocol == "udp")
-
-
-@pytest.fixture
-def namespace() -> Iterator[str]:
-    name = f"rules-{uuid.uuid4().hex[:8]}"
-    namespaces.create(name)
-    yield name
-    namespaces.remove(name)
 
 
 @pytest.mark.root

@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Iterator
+from ipaddress import ip_address
 
 from colonnade.agent.tracking import Tracking, drops_of
 
@@ -77,3 +78,32 @@ def test_nothing_to_forget_asks_nothing() -> None:
     assert (kernel.asked, len(kernel.held)) == ([], 1)
     assert drops_of((UDP, 1, 7)) == {(7, None), (None, (UDP, 1)), (7, (UDP, 1))}
     kernel.close()
+
+
+class Sent(Tracking):
+    """Flows that were sent to these addresses."""
+
+    def __init__(self, *addresses: str) -> None:
+        super().__init__()
+        self.held = {self.told(a): a for a in addresses}
+
+    @staticmethod
+    def told(address: str) -> bytes:
+        to = ip_address(address)
+        ends = attribute(1 if to.version == 4 else 3, b"\1" * len(to.packed)) + attribute(
+            2 if to.version == 4 else 4, to.packed
+        )
+        return struct.pack(">BBH", 2 if to.version == 4 else 10, 0, 0) + attribute(1, attribute(1, ends))
+
+    def _each(self, kind: int, flags: int, body: bytes) -> Iterator[bytes]:
+        if kind == GET:
+            yield from list(self.held)
+        else:
+            del self.held[body[:4] + body[4:6] + b"\1\0" + body[8:]]  # without the mark of nesting
+
+
+def test_flows_of_both_ip_versions_are_forgotten_by_the_address_that_they_were_sent_to() -> None:
+    books = Sent("10.0.0.1", "10.0.0.2", "fd00::1", "fd00::2", "1.1.1.1")
+    books.drop_to(["10.0.0.2", "fd00:0::1", "10.0.0.9"])
+    assert list(books.held.values()) == ["10.0.0.1", "fd00::2", "1.1.1.1"]
+    books.close()

@@ -9,6 +9,8 @@ from lb_service import Service, nobody_has
 
 from colonnade.api import openapi
 
+pytestmark = pytest.mark.any_database
+
 NOWHERE = nobody_has("9")
 _KINDS = {
     "loadbalancers": "lb", "listeners": "listener", "pools": "pool", "members": "member",

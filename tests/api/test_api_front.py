@@ -9,7 +9,10 @@ import pytest
 from lb_service import Service
 
 from colonnade.api import front
-from colonnade.settings import Cors, OsloMiddleware, Settings, WrongSetting, load
+from colonnade.configuration import load
+from colonnade.settings import Cors, OsloMiddleware, Settings, WrongSetting
+
+pytestmark = pytest.mark.any_database
 
 _TOKEN = {"X-Auth-Token": "alice"}
 

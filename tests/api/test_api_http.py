@@ -184,7 +184,7 @@ def _lose_database(service: Service) -> None:
     from sqlalchemy import create_engine
 
     away: Engine = create_engine("sqlite:////nonexistent/directory/db.sqlite")
-    service.store.engine = service.store.reader = away
+    service.store.engine = service.store.reader = service.store.glancer = away
 
 
 def test_a_database_that_is_away_is_503_with_a_sentence(service: Service) -> None:

@@ -20,6 +20,8 @@ from colonnade.types import MonitorType as M
 from colonnade.types import PersistenceType as T
 from colonnade.types import PoolProtocol as P
 
+pytestmark = pytest.mark.any_database
+
 NOW = datetime(2026, 1, 1)
 OURS: dict[str, Any] = {"id": "i", "project_id": "p", "loadbalancer_id": "l", "created_at": NOW}
 

@@ -19,6 +19,8 @@ from colonnade.errors import Invalid, Unsupported
 from colonnade.store.store import Store
 from colonnade.types import Json
 
+pytestmark = pytest.mark.any_database
+
 _SEED = 7
 _TRIES = 120  # of those that the document allows, for each body
 _DOCUMENT = openapi.document()

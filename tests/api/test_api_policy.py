@@ -10,8 +10,11 @@ import pytest
 from lb_service import Service, Ticking
 
 from colonnade.api import access, policies
+from colonnade.configuration import load
 from colonnade.model import Caller
-from colonnade.settings import OsloPolicy, Settings, WrongSetting, load
+from colonnade.settings import OsloPolicy, Settings, WrongSetting
+
+pytestmark = pytest.mark.any_database
 
 FILES = Path(__file__).parents[2] / "etc" / "policy"
 READ = ("get_all", "get_one")

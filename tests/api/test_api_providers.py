@@ -16,8 +16,9 @@ from octavia_lib.api.drivers import data_models
 from octavia_lib.api.drivers.data_models import Unset
 from sqlalchemy import insert, select, update
 
+from colonnade.configuration import load
 from colonnade.local import security
-from colonnade.settings import DriverAgent, Settings, WrongSetting, load
+from colonnade.settings import DriverAgent, Settings, WrongSetting
 from colonnade.store import handover, tables, work
 from tests import pki
 

@@ -361,6 +361,12 @@ def test_amphorae(made: Any) -> None:
     made.put(f"/v2/octavia/amphorae/{nobody_has()}/failover", by="admin", expect=404)
 
 
+def test_as_many_codes_as_a_monitor_may_expect_are_kept(service: Service) -> None:
+    codes = ",".join(map(str, range(200, 216)))
+    pool = service.pool(service.load_balancer())
+    assert service.monitor(pool, type="HTTP", expected_codes=codes)["expected_codes"] == codes
+
+
 @pytest.mark.parametrize(("error", "status"), [(Later("Neutron sleeps."), 503), (Broken("No address is free."), 400)])
 def test_the_networks_troubles_are_told(service: Service, error: Exception, status: int) -> None:
     def trouble(effect: str, moment: str) -> None:

@@ -15,6 +15,8 @@ from colonnade.types import MonitorType as M
 from colonnade.types import PersistenceType
 from colonnade.types import PoolProtocol as P
 
+pytestmark = pytest.mark.any_database
+
 POOLS_OF = {
     L.TCP: {P.TCP, P.HTTP, P.HTTPS, P.PROXY, P.PROXYV2},
     L.HTTP: {P.HTTP, P.PROXY, P.PROXYV2},

@@ -25,6 +25,8 @@ from colonnade.store import schema as tables_of
 from colonnade.store.store import Store
 from colonnade.types import UUID
 
+pytestmark = pytest.mark.any_database
+
 EXAMPLES = int(os.environ.get("COLONNADE_EXAMPLES", "10"))
 _CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance,
            unsupported_method, negative_data_rejection]  # fmt: skip

@@ -13,9 +13,11 @@ from every_request import REQUESTS, Furnished, Request, furnish
 from lb_service import TOKENS, Service
 
 from colonnade.api import openapi, policies
-from colonnade.settings import load
+from colonnade.configuration import load
 from colonnade.store import schema
 from colonnade.store.store import Store
+
+pytestmark = pytest.mark.any_database
 
 REFUSAL = "Policy does not allow this request to be performed."
 FILES = Path(__file__).parents[2] / "etc" / "policy"

@@ -10,6 +10,8 @@ from colonnade.settings import ApiSettings
 from colonnade.types import Json
 from tests import pki
 
+pytestmark = pytest.mark.any_database
+
 CA = pki.authority()
 # The tests' clock stands in January 2027.
 LEAF = CA.issue("www.test", "www.test", days=3650)
@@ -54,7 +56,7 @@ CREATED: list[tuple[Json, int, str]] = [
     ({"default_tls_container_ref": "@pem"}, 201, ""),
     ({"default_tls_container_ref": "@box"}, 201, ""),
     ({"default_tls_container_ref": "@nothing"}, 400, f"Could not retrieve certificate: ['{URL}nothing']"),
-    ({"default_tls_container_ref": "@bobs"}, 400, f"Could not retrieve certificate: ['{URL}bobs']"),
+    ({"default_tls_container_ref": "@bobs"}, 400, f"['{URL}bobs']. There is none, or you may not read it."),
     ({"sni_container_refs": ["@good", "@bobs", "@no"]}, 400, f"['{URL}bobs', '{URL}no']"),
     ({"default_tls_container_ref": "@rubbish"}, 400, "The certificate is invalid"),
     ({"default_tls_container_ref": "@locked"}, 400, "without a pass phrase"),

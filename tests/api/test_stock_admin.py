@@ -1,9 +1,6 @@
 """The stock client's commands for operators against the whole API over HTTP, with a worker behind it."""
 
-import json
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +9,7 @@ from typing import Any
 import openstack as sdk
 import pytest
 from sqlalchemy import insert, update
+from stock_client import Client
 from support import eventually
 from waitress.server import create_server
 
@@ -26,7 +24,7 @@ from colonnade.store import tables
 from colonnade.store.store import Store
 from colonnade.worker.loop import Worker
 
-_SHELL = Path(__file__).parents[1] / "local" / "openstack_shell.py"
+pytestmark = pytest.mark.any_database
 
 
 @pytest.fixture
@@ -67,28 +65,18 @@ class Shell:
     """The stock client, kept running, as the operator."""
 
     def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, str(_SHELL)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        self.client = Client()
 
     def __call__(self, command: str, *more: str, fails: bool = False) -> Any:
         """Run one command; what it shows, or what it says when it fails."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        argv = ["--os-cloud", "colonnade", "loadbalancer", *command.split(), *more]
-        print(json.dumps(argv), file=self.process.stdin, flush=True)
-        done = json.loads(self.process.stdout.readline())
-        assert (done["code"] != 0) == fails, f"{command}: {done}"
-        if fails:
-            return done["err"]
-        return json.loads(done["out"]) if done["out"].startswith(("{", "[")) else done["out"]
+        return self.client.shown("--os-cloud", "colonnade", "loadbalancer", *command.split(), *more, fails=fails)
 
 
 @pytest.fixture
 def openstack(served: Cloud) -> Iterator[Shell]:
     shell = Shell()
     yield shell
-    shell.process.communicate()
+    shell.client.close()
 
 
 def test_quotas(openstack: Shell) -> None:

@@ -7,6 +7,8 @@ from octaviaclient.osc.v2 import constants
 from colonnade.store import amphorae
 from colonnade.types import Role
 
+pytestmark = pytest.mark.any_database
+
 
 @pytest.fixture
 def filled(service: Service) -> Service:

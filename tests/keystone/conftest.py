@@ -20,10 +20,10 @@ from waitress.server import create_server
 
 from colonnade.api.app import make_wsgi
 from colonnade.clock import SystemClock
+from colonnade.configuration import load
 from colonnade.drivers.doorbell import MemoryDoorbell
 from colonnade.local import setup
 from colonnade.local.network import LocalNetwork
-from colonnade.settings import load
 from colonnade.store import schema
 from colonnade.store.store import Store
 

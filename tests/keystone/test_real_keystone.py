@@ -3,11 +3,15 @@
 import json
 import signal
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+
+from tests.keystone.conftest import OURS
+from tests.system.standalone import installation
 
 pytestmark = pytest.mark.keystone
 
@@ -89,6 +93,29 @@ def test_the_stock_client_works_with_it(api: Any, stock_client: Any) -> None:
     assert "by-client" in {lb["name"] for lb in listed}
     listed = json.loads(stock_client("bob", "blue", "loadbalancer list -f json"))
     assert "by-client" not in {lb["name"] for lb in listed}
+
+
+def test_try_runs_the_control_plane_alone_with_it(api: Any, tmp_path: Path) -> None:
+    """``./try --config FILE`` with drivers that do nothing: Keystone's users have load balancers that become ACTIVE."""
+    keystone, settings = api.keystone, tmp_path / "alone.conf"
+    ours = OURS.replace("[DEFAULT]\nstate_path = {state}\n", "").format(url=keystone.url, password=keystone.password)
+    settings.write_text("[drivers]\ncompute = noop\nnetwork = noop\namphora = noop\n" + ours)
+    alice, bob = keystone.cloud("alice", "red"), keystone.cloud("bob", "blue")
+    with installation("--config", str(settings)) as alone:
+        url = f"http://127.0.0.1:{alone.port}{LBS}"
+
+        def ask(cloud: Any, method: str, path: str = "", body: Any = None) -> requests.Response:
+            headers = {"X-Auth-Token": cloud.session.get_token()}
+            return requests.request(method, url + path, json=body, headers=headers, timeout=30)
+
+        body = {"loadbalancer": {"name": "alone", "vip_subnet_id": str(uuid.uuid4())}}
+        made = ask(alice, "POST", body=body).json()["loadbalancer"]
+        path = f"/{made['id']}"
+        _until(lambda: ask(alice, "GET", path).json()["loadbalancer"]["provisioning_status"] == "ACTIVE")
+        assert made["project_id"] == alice.session.get_project_id()
+        assert ask(bob, "GET", path).status_code == 403
+        assert requests.get(url, timeout=30).status_code == 401
+        assert ask(alice, "DELETE", path).status_code == 204
 
 
 def test_while_keystone_is_away_new_tokens_wait_and_known_ones_work(api: Any) -> None:

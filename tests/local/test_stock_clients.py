@@ -1,7 +1,6 @@
 """The stock client and SDK against the small cloud, over HTTP."""
 
 import base64
-import json
 import os
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 from small_cloud import Cloud, serving, settings_of
 from sqlalchemy import insert
+from stock_client import Client
 
 from colonnade.clock import SystemClock, utc
 from colonnade.local import setup
@@ -46,26 +46,18 @@ class Shell:
     """The stock client, kept running."""
 
     def __init__(self) -> None:
-        program = [sys.executable, str(Path(__file__).with_name("openstack_shell.py"))]
-        self.process = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.client = Client()
 
     def __call__(self, cloud: str, command: str, fails: bool = False) -> Any:
         """Run one command; its parsed output, or what it says when it fails."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        print(json.dumps(["--os-cloud", cloud, *command.split()]), file=self.process.stdin, flush=True)
-        done = json.loads(self.process.stdout.readline())
-        assert (done["code"] != 0) == fails, f"{command}: {done}"
-        if fails:
-            return done["err"]
-        return json.loads(done["out"]) if done["out"].startswith(("{", "[")) else done["out"]
+        return self.client.shown("--os-cloud", cloud, *command.split(), fails=fails)
 
 
 @pytest.fixture
 def openstack(served: Cloud) -> Iterator[Shell]:
     shell = Shell()
     yield shell
-    shell.process.communicate()
+    shell.client.close()
 
 
 @pytest.mark.usefixtures("served")

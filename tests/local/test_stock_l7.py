@@ -35,7 +35,7 @@ def openstack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell
         monkeypatch.setenv("OS_CLIENT_CONFIG_FILE", str(tmp_path / "secrets" / "clouds.yaml"))
         shell = Shell()
         yield shell
-        shell.process.communicate()
+        shell.client.close()
     store.close()
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from colonnade.drivers.doorbell import MemoryDoorbell, SocketDoorbell
 
+pytestmark = pytest.mark.any_database
+
 
 def test_a_ring_is_heard_once_by_every_listener(tmp_path: Path) -> None:
     one, two, ringer = (SocketDoorbell(tmp_path, listen) for listen in (True, True, False))

@@ -6,7 +6,8 @@ import pytest
 
 from colonnade import report
 from colonnade.cli import main
-from colonnade.settings import Settings, ignored, load
+from colonnade.configuration import ignored, load
+from colonnade.settings import Settings
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 

@@ -2,11 +2,16 @@
 
 import subprocess
 import sys
+import typing
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import inspect
+import pytest
+from annotated_types import MaxLen
+from sqlalchemy import String, inspect
 
-from colonnade.store import schema
+from colonnade.store import schema, tables
 from colonnade.store.store import Store
 
 
@@ -15,6 +20,21 @@ def test_migrations_make_what_the_tables_describe(tmp_path: Path) -> None:
     schema.upgrade(url)
     assert schema.check(url) is None
     assert schema.current(url) == schema.head()
+
+
+@pytest.mark.parametrize("cls", tables.OF, ids=lambda c: c.__name__)
+def test_columns_hold_what_the_model_allows(cls: type[Any]) -> None:
+    """SQLite would not tell: it stores any text anywhere."""
+    for name, hint in typing.get_type_hints(cls, include_extras=True).items():
+        column = tables.OF[cls].c[name].type
+        if isinstance(column, String) and column.length is not None:
+            assert column.length >= max(_limits(hint), default=0), name
+
+
+def _limits(hint: Any) -> Iterator[int]:
+    yield from (n.max_length for n in getattr(hint, "__metadata__", ()) if isinstance(n, MaxLen))
+    for part in typing.get_args(hint):
+        yield from _limits(part)
 
 
 def test_an_upgrade_is_one_line_of_the_log(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from stock_client import Client
 from support import eventually
 
 from colonnade import supervisor
@@ -207,6 +208,12 @@ class Standalone:
     def demo_user(self) -> Api:
         """As the ordinary user demo, of a project of its own."""
         return Api(self.port, "demo", self.secrets["DEMO_PASSWORD"], "demo")
+
+    def client(self, faster: int = 1) -> Client:
+        """The stock client for many commands, as admin."""
+        environment = {"PATH": "/usr/bin:/bin", "HOME": str(self.state / "home"), "OS_CLOUD": "colonnade",
+                       "OS_CLIENT_CONFIG_FILE": str(self.state / "clouds.yaml")}  # fmt: skip
+        return Client(environment, faster)
 
     def openstack(self, *words: str, cloud: str = "colonnade", check: bool = True) -> str:
         """The stock client; answers what it printed."""

@@ -2,15 +2,11 @@
 
 import argparse
 import functools
-import json
 import shlex
 import string
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from pathlib import Path
 from typing import Any
 
 from cliff.command import Command
@@ -19,7 +15,6 @@ from cliff.show import ShowOne
 from standalone import Standalone
 from support import eventually
 
-_SHELL = Path(__file__).parents[1] / "local" / "openstack_shell.py"
 _FORMATTING = frozenset(  # how the client's own output looks
     {"--help", "--format", "--column", "--quote", "--noindent", "--max-width", "--fit-width", "--print-empty",
      "--prefix", "--variable"}
@@ -36,29 +31,16 @@ class World:
     names: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        environment = {"PATH": "/usr/bin:/bin", "HOME": str(self.standalone.state / "home"), "OS_CLOUD": "colonnade",
-                       "OS_CLIENT_CONFIG_FILE": str(self.standalone.state / "clouds.yaml")}  # fmt: skip
         # It waits as often as it would, but a tenth as long each time: 3 s for each --wait are no finding.
-        self._process = subprocess.Popen(
-            [sys.executable, str(_SHELL), str(_FASTER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env=environment,
-        )  # fmt: skip
+        self._client = self.standalone.client(_FASTER)
 
     def close(self) -> None:
-        self._process.communicate()
+        self._client.close()
 
     def run(self, text: str, form: bool = False) -> tuple[int, Any, str]:
         """One command of the client: its exit code, what it shows (parsed JSON where it is), what it complains."""
         words = [string.Template(w).substitute(self.names) for w in shlex.split(text)]
-        words += ["-f", "json"] if form else []
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        print(json.dumps(words), file=self._process.stdin, flush=True)
-        line = self._process.stdout.readline()
-        assert line, f"The client died of: {text}"
-        done = json.loads(line)
-        out = done["out"]
-        return done["code"], json.loads(out) if out.startswith(("{", "[")) else out, done["err"]
+        return self._client.run([*words, *(["-f", "json"] if form else [])])
 
     def shown(self, text: str) -> Any:
         """What a command shows that must succeed."""

@@ -1,7 +1,12 @@
 """./try itself: again, beside another, with wrong words, and what --stop leaves."""
 
+import contextlib
+import os
+import signal
+import socket
 import stat
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -54,6 +59,49 @@ def test_try_again_changes_nothing(standalone: Standalone) -> None:
     programs = {p: standalone.pid(p) for p in ("keeper", "up", "api", "agent")}
     assert "Already running" in standalone.start()
     assert {p: standalone.pid(p) for p in programs} == programs
+
+
+def test_try_again_brings_a_dead_keeper_back(standalone: Standalone) -> None:
+    api = standalone.admin()
+    lb = api.create("kept", [{"address": m, "protocol_port": 80} for m in standalone.members])
+    vip = api.until_active(lb["id"])["vip_address"]
+    eventually(lambda: len(bodies(vip)) == 2)
+    served = standalone.haproxies()
+    standalone.kill("keeper")
+    assert "The keeper was gone" in standalone.start()
+    assert standalone.pid("keeper")
+    assert standalone.haproxies() == served
+    assert fetch(vip) is not None
+    api.delete(f"lbaas/loadbalancers/{lb['id']}?cascade=true")
+    api.until_gone(lb["id"])
+
+
+def test_the_demo_answers_udp_again_after_its_end(standalone: Standalone) -> None:
+    def greetings() -> list[str]:
+        said = []
+        for address in standalone.members:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+                s.settimeout(1)
+                s.connect((address, 53))
+                s.send(b"who?")
+                said.append(s.recv(100).decode())
+        return said
+
+    expected = [f"Hello from demo-{n} at {address}\n" for n, address in enumerate(standalone.members, 1)]
+    assert greetings() == expected
+    for words in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if f"{standalone.state}/lib/colonnade/greeter.py" in words.read_text():
+                os.kill(int(words.parent.name), signal.SIGKILL)
+    standalone.kill("demo")
+    eventually(lambda: _without_error(greetings) == expected, 15)
+
+
+def _without_error(ask: Callable[[], list[str]]) -> list[str]:
+    try:
+        return ask()
+    except OSError:
+        return []
 
 
 def test_only_the_agent_and_the_supervisor_run_as_root(standalone: Standalone) -> None:

@@ -1,11 +1,12 @@
 """Several VIPs, security groups and QoS policies through the whole installation, by the stock client."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from kernel import queue
 from standalone import Api, Standalone, WebServer, fetch
+from stock_client import Client
 from support import eventually
 
 pytestmark = [pytest.mark.system, pytest.mark.root]
@@ -23,10 +24,21 @@ def network(api: Api) -> Any:
     eventually(lambda: api.ask("DELETE", f"/network/v2.0/networks/{made}").status in (204, 404), 30)
 
 
+@pytest.fixture
+def stock(standalone: Standalone) -> Iterator[Client]:
+    made = standalone.client(10)
+    yield made
+    made.close()
+
+
 def test_vips_groups_and_limits_by_the_stock_client(
-    standalone: Standalone, api: Api, web: Callable[[str], WebServer], network: dict[str, str]
+    standalone: Standalone, api: Api, stock: Client, web: Callable[[str], WebServer], network: dict[str, str]
 ) -> None:
-    client, member = standalone.openstack, web("w").member()
+    member = web("w").member()
+
+    def client(*words: str) -> str:
+        return str(stock.shown(*words)).strip()
+
     create = ["loadbalancer", "create", "--name", "lb", "--vip-subnet-id", network["four"]]
     extra = [f"--additional-vip=subnet-id={network['six']},ip-address=fd00:91::9",
              f"--additional-vip=subnet-id={network['more']}"]  # fmt: skip

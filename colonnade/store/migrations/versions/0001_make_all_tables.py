@@ -79,7 +79,7 @@ def upgrade() -> None:
         sa.Column("max_retries_down", sa.Integer(), nullable=False),
         sa.Column("http_method", sa.String(length=32), nullable=True),
         sa.Column("url_path", sa.String(length=255), nullable=True),
-        sa.Column("expected_codes", sa.String(length=36), nullable=True),
+        sa.Column("expected_codes", sa.String(length=64), nullable=True),
         sa.Column("http_version", sa.Double(), nullable=True),
         sa.Column("domain_name", sa.String(length=255), nullable=True),
         sa.PrimaryKeyConstraint("id"),
