@@ -217,11 +217,12 @@ def list_thousand(b: Bench, row: Row) -> None:
     if there == 0:
         raise RuntimeError("needs a load balancer to copy")
     db = sqlite3.connect(b.api.state / "db/colonnade.sqlite", timeout=30)
-    columns = [c[1] for c in db.execute("PRAGMA table_info(load_balancer)") if c[1] != "id"]
+    columns = [c[1] for c in db.execute("PRAGMA table_info(load_balancer)") if c[1] not in ("id", "vip_port_id")]
     named = ", ".join(columns)
     model = db.execute("SELECT id FROM load_balancer LIMIT 1").fetchone()[0]
-    fakes = [(str(uuid.uuid4()), model) for _ in range(1000 - there)]
-    statement = f"INSERT INTO load_balancer (id, {named}) SELECT ?, {named} FROM load_balancer WHERE id = ?"  # noqa: S608
+    fakes = [(str(uuid.uuid4()), str(uuid.uuid4()), model) for _ in range(1000 - there)]
+    into = f"INSERT INTO load_balancer (id, vip_port_id, {named})"
+    statement = f"{into} SELECT ?, ?, {named} FROM load_balancer WHERE id = ?"  # noqa: S608
     with db:
         db.executemany(statement, fakes)
     try:
