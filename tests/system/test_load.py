@@ -7,7 +7,7 @@ import pytest
 from faults import MONITOR
 from kernel import Echo
 from load import Share, load
-from standalone import Api, Json, Standalone, WebServer
+from standalone import Api, Json, Standalone, WebServer, fetch
 from support import eventually
 from test_certificate_life import CA, keys, secret, served
 
@@ -172,6 +172,8 @@ def test_no_change_under_load_fails_a_request(
 ) -> None:  # fmt: skip
     site = Site(api, standalone, web("extra"), echoes)
     assert eventually(lambda: served(site.vip)) == "first"
+    # An earlier test may have killed the demo's servers: they are to be back before the load begins.
+    eventually(lambda: all(map(fetch, [*standalone.members, site.vip])), 30)
     ca = CA.pem.decode()
     shares = (
         Share("plain, kept", site.vip, 80, rate=400, kept=True, threads=6),
