@@ -4,9 +4,9 @@ import dataclasses
 import functools
 import json
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from lb_service import Service
 from octavia_lib.api.drivers import data_models
 from octavia_lib.api.drivers.data_models import Unset
 from sqlalchemy import insert, select, update
+from support import eventually
 
 from colonnade.configuration import load
 from colonnade.local import security
@@ -562,20 +563,32 @@ def test_while_it_is_handed_over_nobody_else_gets_through(service: Service) -> N
     service.put(f"loadbalancers/{lb['id']}", {"loadbalancer": {"name": "n"}})
 
 
-def hurried(service: Service) -> None:
-    section = dataclasses.replace(service.settings.driver_agent, call_limit_s=0.3)
-    service.settings = dataclasses.replace(service.settings, driver_agent=section)
+@contextmanager
+def hurried(service: Service) -> Iterator[None]:
+    """Calls are waited for not long, but long enough for a driver that has been loaded to be asked."""
+    patient = service.settings
+    section = dataclasses.replace(patient.driver_agent, call_limit_s=1)
+    service.settings = dataclasses.replace(patient, driver_agent=section)
     service.reset()
+    eventually(lambda: service.send("GET", "providers/mute/flavor_capabilities", by="admin").status_code == 200)
+    yield
+    service.settings = patient
+    service.reset()
+
+
+def asking() -> list[threading.Thread]:
+    """The threads that are at work for the provider mute."""
+    return [t for t in threading.enumerate() if t.name == "provider-mute"]
 
 
 def test_a_provider_that_does_not_answer_leaves_an_error_that_its_report_settles(
     service: Service, calls: Any, tmp_path: Path
 ) -> None:
     lb, *_ = a_tree(service)
-    hurried(service)
     path = f"loadbalancers/{lb['id']}"
-    fault = service.put(path, {"loadbalancer": {"name": f"wait {tmp_path / 'go'}"}}, expect=500)
-    assert "has not answered within 0.3 s" in fault["faultstring"]
+    with hurried(service):
+        fault = service.put(path, {"loadbalancer": {"name": f"wait {tmp_path / 'go'}"}}, expect=500)
+    assert "has not answered within 1 s" in fault["faultstring"]
     shown = service.get(path)["loadbalancer"]
     assert (shown["provisioning_status"], shown["reason"]) == ("ERROR", fault["faultstring"])
     assert shown["name"].startswith("wait")
@@ -585,9 +598,9 @@ def test_a_provider_that_does_not_answer_leaves_an_error_that_its_report_settles
 
 
 def test_a_creation_that_is_not_answered_keeps_its_vip(service: Service, tmp_path: Path) -> None:
-    hurried(service)
     body = {"vip_subnet_id": service.subnet.id, "provider": "mute", "name": f"wait {tmp_path / 'go'}"}
-    service.post("loadbalancers", {"loadbalancer": body}, expect=500)
+    with hurried(service):
+        service.post("loadbalancers", {"loadbalancer": body}, expect=500)
     (lb,) = service.get("loadbalancers")["loadbalancers"]
     assert lb["provisioning_status"] == "ERROR"
     assert [p.id for p in service.cloud.ours()] == [lb["vip_port_id"]]
@@ -602,12 +615,12 @@ def test_a_provider_that_hangs_leaves_half_of_the_threads_to_others(
 
     asked = functools.partial(service.send, "GET", "providers/mute/flavor_capabilities", by="admin")
     assert service.settings.api_settings.threads == 8
+    eventually(lambda: not asking())  # an earlier test's end by themselves
     example_provider.READY = str(tmp_path / "go")
     try:
         with ThreadPoolExecutor(4) as pool:
             waiting = [pool.submit(asked) for _ in range(4)]
-            while sum(t.name == "provider-mute" for t in threading.enumerate()) < 4:
-                time.sleep(0.01)
+            eventually(lambda: len(asking()) == 4)
             refused = asked()
             assert (refused.status_code, refused.json["faultstring"]) == (
                 503, "Provider 'mute' is asked too much at a time. Please try again."
@@ -624,19 +637,18 @@ def test_a_driver_that_does_not_get_ready_is_never_called(service: Service, call
     import example_provider
 
     lb, *_ = a_tree(service)
-    hurried(service)
     before = everything(service)
-    calls()
-    example_provider.READY = str(tmp_path / "go")
-    try:
-        fault = service.put(f"loadbalancers/{lb['id']}", {"loadbalancer": {"name": "n"}}, expect=500)
-    finally:
-        (tmp_path / "go").touch()
-        example_provider.READY = None
-    assert "was not ready within 0.3 s" in fault["faultstring"]
+    with hurried(service):
+        calls()
+        example_provider.READY = str(tmp_path / "go")
+        try:
+            fault = service.put(f"loadbalancers/{lb['id']}", {"loadbalancer": {"name": "n"}}, expect=500)
+        finally:
+            (tmp_path / "go").touch()
+            example_provider.READY = None
+    assert "was not ready within 1 s" in fault["faultstring"]
     assert everything(service) == before
-    for thread in [t for t in threading.enumerate() if t.name == "provider-mute"]:
-        thread.join(5)
+    eventually(lambda: not asking())
     assert calls() == []
 
 

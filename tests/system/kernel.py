@@ -30,10 +30,10 @@ class Echo:
         self.socket.close()
 
 
-def ask(vip: str, port: int = 53) -> str:
+def ask(vip: str, port: int = 53, timeout: float = 5) -> str:
     """Which member answers a new client. Raises OSError when none does."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-        s.settimeout(1)
+        s.settimeout(timeout)
         s.connect((vip, port))
         s.send(b"?")
         return s.recv(100).decode()

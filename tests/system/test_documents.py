@@ -33,7 +33,7 @@ def test_its_commands_work_when_pasted(fresh: Standalone, document: str, shows: 
     before = f"export OS_CLIENT_CONFIG_FILE={fresh.state}/clouds.yaml OS_CLOUD=colonnade PATH={fresh.state}/bin:$PATH"
     done = subprocess.run(
         ["bash", "-euc", f"{before}\n. {fresh.state}/demo.env\n{script}"], cwd=tmp_path, capture_output=True, text=True,
-        env={"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "HOME": str(tmp_path)}, check=False, timeout=300,
+        env={"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "HOME": str(tmp_path)}, check=False, timeout=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-1500:] + done.stderr[-1500:]
     assert re.search(shows, done.stdout, re.DOTALL), done.stdout[-3000:]

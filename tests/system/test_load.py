@@ -15,8 +15,9 @@ pytestmark = [pytest.mark.system, pytest.mark.root]
 
 Web = Callable[[str], WebServer]
 Step = Callable[[], None]
-# What a machine of two processors does while others use them as well; alone it does what is asked.
-_FLOOR = 500
+# A machine of two processors that does nothing else does what is asked. A busy one does less, but still enough for each
+# change to meet requests of each kind.
+_FLOOR = 100
 
 
 class Site:
@@ -172,8 +173,7 @@ def test_no_change_under_load_fails_a_request(
 ) -> None:  # fmt: skip
     site = Site(api, standalone, web("extra"), echoes)
     assert eventually(lambda: served(site.vip)) == "first"
-    # An earlier test may have killed the demo's servers: they are to be back before the load begins.
-    eventually(lambda: all(map(fetch, [*standalone.members, site.vip])), 30)
+    eventually(lambda: all(map(fetch, [*standalone.members, site.vip])))
     ca = CA.pem.decode()
     shares = (
         Share("plain, kept", site.vip, 80, rate=400, kept=True, threads=6),
@@ -193,3 +193,4 @@ def test_no_change_under_load_fails_a_request(
     print(told)
     assert sum(o.failures for o in outcomes) == 0, told
     assert rate >= _FLOOR, told
+    assert all(o.answered >= site.changes for o in outcomes), told
