@@ -40,14 +40,14 @@ class Programs:
                 self._running[name] = subprocess.Popen(self._argv(name), env=self.environment, stdout=log, stderr=log)
         if "driver-agent" in names:
             sockets = [self.state / "run" / "providers" / f"{n}.sock" for n in ("status", "stats", "get")]
-            eventually(lambda: all(s.exists() for s in sockets), 60)
+            eventually(lambda: all(s.exists() for s in sockets))
         if "api" in names:
-            eventually(self._answers, 60)
+            eventually(self._answers)
 
     def _answers(self) -> bool:
         try:
             return requests.get(self.url, timeout=5).ok
-        except requests.ConnectionError:
+        except requests.RequestException:
             return False
 
     def kill(self, name: str) -> None:
@@ -92,11 +92,11 @@ class Programs:
             assert lb["provisioning_status"] == status, lb
             return lb
 
-        return eventually(look, 30)
+        return eventually(look)
 
     def gone(self, path: str) -> None:
         """Wait until there is no such object."""
-        eventually(lambda: requests.get(f"{self.url}/v2/lbaas/{path}", timeout=30).status_code == 404, 30)
+        eventually(lambda: requests.get(f"{self.url}/v2/lbaas/{path}", timeout=30).status_code == 404)
 
 
 def within(seconds: float, doing: Callable[[], Any]) -> Any:

@@ -168,4 +168,4 @@ def test_many_reports_at_once_are_all_applied(scene: Scene, library: DriverLibra
     for thread in threads:
         thread.join(60)
     assert failed == []
-    eventually(lambda: all(scene.status(k, i)[0] == "ACTIVE" for of in ids for k, i in of.items()), 5)
+    eventually(lambda: all(scene.status(k, i)[0] == "ACTIVE" for of in ids for k, i in of.items()))
