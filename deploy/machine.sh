@@ -59,8 +59,9 @@ install_debian() {
       trap 'rm -f /usr/sbin/policy-rc.d' EXIT
     fi
     export DEBIAN_FRONTEND=noninteractive
-    apt-get -qq -o DPkg::Lock::Timeout=120 update >/dev/null || say "apt-get update failed; trying with the lists we have."
-    apt-get -qq -y -o DPkg::Lock::Timeout=120 --no-install-recommends install "$@" >/dev/null ||
+    local patient=(-o DPkg::Lock::Timeout=120 -o Acquire::Retries=3)
+    apt-get -qq "${patient[@]}" update >/dev/null || say "apt-get update failed; trying with the lists we have."
+    apt-get -qq -y "${patient[@]}" --no-install-recommends install "$@" >/dev/null ||
       die "apt-get could not install: $* (its messages are above)."
     for package in "${services[@]}"; do systemctl disable "${package%-15}" >/dev/null 2>&1 || true; done
   ) || exit 1

@@ -94,6 +94,13 @@ def test_a_failover_loses_at_most_what_is_in_flight(api: Api, lb: dict[str, str]
     assert len(kept.failed) <= 3 * 4  # as many connections are kept open
 
 
+def test_failures_are_explained_by_as_few_moments_as_can_be() -> None:
+    failed = [(0.0, 3.0, ""), (1.0, 2.0, ""), (1.9, 5.0, ""), (2.5, 2.6, "")]
+    assert Probe(failed=failed).moments_lost == 2
+    assert Probe(failed=failed[:3]).moments_lost == 1
+    assert Probe().moments_lost == 0
+
+
 def test_statistics_never_run_backwards(api: Api, standalone: Standalone, lb: dict[str, str]) -> None:
     seen: dict[str, list[dict[str, int]]] = {f"loadbalancers/{lb['id']}": [], f"listeners/{lb['listener']}": []}
     stop, wrong = threading.Event(), []
