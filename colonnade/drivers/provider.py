@@ -83,7 +83,7 @@ class Providers:
     ) -> None:  # fmt: skip
         self.described, self._packages, self._limit_s = dict(described), packages, limit_s
         self._places = threading.BoundedSemaphore(at_once)
-        self._left: list[threading.Thread] = []  # calls that were not waited for any longer
+        self._left: list[_Call] = []  # calls that were not waited for any longer
         self._found: dict[str, Callable[[], Driver]] = {}
 
     def check(self, provider: str) -> None:
@@ -99,7 +99,7 @@ class Providers:
         Busy when too many earlier calls still hang, or are being waited for.
         """
         self.check(provider)
-        self._left = [thread for thread in self._left if thread.is_alive()]
+        self._left = [call for call in self._left if not call.done.is_set()]
         if len(self._left) >= _MOST_LEFT:
             raise Busy(f"Provider '{provider}' does not answer: earlier calls hang. Please try again.")
         if not self._places.acquire(blocking=False):
@@ -111,11 +111,9 @@ class Providers:
 
     def _waited_for(self, call: "_Call") -> Any:  # noqa: ANN401 - what drivers give
         # Not in the thread that answers the request: one that hangs in a provider would never answer another.
-        thread = threading.Thread(target=call.run, name=f"provider-{call.provider}", daemon=True)
-        thread.start()
-        thread.join(self._limit_s)
-        if thread.is_alive():
-            self._left.append(thread)
+        threading.Thread(target=call.run, name=f"provider-{call.provider}", daemon=True).start()
+        if not call.done.wait(self._limit_s):
+            self._left.append(call)
             call.leave(self._limit_s)
         return call.outcome()
 
@@ -132,10 +130,13 @@ class Providers:
 
 
 class _Call:
-    """One call, in a thread of its own."""
+    """One call, in a thread of its own. ``done`` is set at its end, and is what can be waited for: to join the thread
+    cannot. A package that imports eventlet has Python read ``threading`` anew, in this thread, and the copy takes over
+    the lock by which the thread's end is told."""
 
     def __init__(self, provider: str, make: Callable[[], Driver], method: str, args: tuple[Any, ...]) -> None:
         self.provider, self._make, self._method, self._args = provider, make, method, args
+        self.done = threading.Event()
         self._lock = threading.Lock()
         self._begun = self._over = False
         self._value: Any = None
@@ -157,6 +158,8 @@ class _Call:
             self._end(None, ProviderFailed(f"Provider '{self.provider}' reports error: {e!r}"))
         else:
             self._end(value, None)
+        finally:
+            self.done.set()
 
     def leave(self, limit_s: float) -> None:
         """Wait no longer. What has not been called yet never will be."""

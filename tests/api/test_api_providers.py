@@ -1,9 +1,11 @@
 """Load balancers of third parties' providers: what their drivers are asked, and what comes of it."""
 
+import _thread
 import dataclasses
 import functools
 import json
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -650,6 +652,25 @@ def test_a_driver_that_does_not_get_ready_is_never_called(service: Service, call
     assert everything(service) == before
     eventually(lambda: not asking())
     assert calls() == []
+
+
+@pytest.mark.skipif(not hasattr(_thread, "_set_sentinel"), reason="this Python tells of a thread's end in another way")
+def test_a_call_that_is_answered_is_waited_for_no_longer(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever its package does to its thread: one that imports eventlet has Python read ``threading`` anew there."""
+    service.get("providers/mute/flavor_capabilities", by="admin")
+    import example_provider
+
+    taken = []
+
+    def take(self: Any) -> dict[str, str]:
+        taken.append(_thread._set_sentinel())  # type: ignore[attr-defined]  # what reading it anew comes to
+        return {"size": "how large"}
+
+    monkeypatch.setattr(example_provider.Mute, "get_supported_flavor_metadata", take)
+    began = time.monotonic()
+    shown = service.get("providers/mute/flavor_capabilities", by="admin")["flavor_capabilities"]
+    assert (len(taken), shown[0]["name"]) == (1, "size")
+    assert time.monotonic() - began < service.settings.driver_agent.call_limit_s / 2
 
 
 def test_one_whose_provider_was_taken_away_is_for_admins_to_forget(service: Service, calls: Any) -> None:
