@@ -57,8 +57,9 @@ def new_id() -> str:
     return str(uuid.uuid4())
 
 
-def eventually(look: Callable[[], T], seconds: float = 10.0) -> T:
-    """The first true value of ``look``, tried until a deadline; errors of the network count as not yet."""
+def eventually(look: Callable[[], T], seconds: float = 60.0) -> T:
+    """The first true value of ``look``, tried until a deadline, which only a busy machine comes near; errors of the
+    network count as not yet."""
     deadline = time.monotonic() + seconds
     last: object = None
     while time.monotonic() < deadline:
@@ -114,7 +115,7 @@ class Rig:
         words = [sys.executable, "-c", _AGENT, str(self.state), self.here.tag, str(self.here.slot)]
         with open(self.log, "ab") as log:
             self.agent = subprocess.Popen(words, stderr=log)
-        eventually(lambda: self.client._call(self.url, "GET", "/v1") if self._alive() else None, 20)
+        eventually(lambda: self.client._call(self.url, "GET", "/v1") if self._alive() else None)
 
     def _alive(self) -> bool:
         if self.agent and self.agent.poll() is not None:
@@ -127,14 +128,14 @@ class Rig:
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         if self.agent:
             self.agent.send_signal(number)
-            self.agent.wait(15)
+            self.agent.wait(60)
             self.agent = None
 
     def teardown(self) -> None:
         self.stop(signal.SIGKILL)
         teardown(state=self.state, tag=self.here.tag, slot=self.here.slot)
         for member in self.members:
-            member.wait(5)
+            member.wait(60)
 
     def member(
         self, name: str, network: str, *addresses: str, port: int = 80, secure: tuple[Path, ...] = (),
@@ -218,13 +219,14 @@ class Rig:
             self.client.remove(amphora_id, None)
         self._ids.clear()
 
-    def beat(self, amphora_id: str, fits: Callable[[wire.Heartbeat], object], seconds: float = 5.0) -> wire.Heartbeat:
-        """The first heartbeat of this amphora that fits; older ones that were not read yet count."""
+    def beat(self, amphora_id: str, fits: Callable[[wire.Heartbeat], object], seconds: float = 60.0) -> wire.Heartbeat:
+        """The first heartbeat of this amphora that fits; older ones that were not read yet count. One that says nothing
+        yet of what is looked for does not fit."""
         deadline = time.monotonic() + seconds
         last = None
         while (left := deadline - time.monotonic()) > 0:
             self.beats.settimeout(left)
-            with contextlib.suppress(TimeoutError):
+            with contextlib.suppress(TimeoutError, KeyError):
                 datagram = self.beats.recv(65536)
                 beat = wire.unpack(datagram, bytes.fromhex(KEY))
                 if beat and beat.amphora_id == amphora_id:
@@ -245,7 +247,7 @@ class Rig:
         # A starting HAProxy binds s<number>.<pid>.tmp and then renames it.
         sockets = [p for p in (self.here.run / str(number) / "own").glob("s*") if p.name[1:].isdigit()]
         with socket.socket(socket.AF_UNIX) as s:
-            s.settimeout(5)
+            s.settimeout(30)
             s.connect(str(max(sockets, key=lambda p: int(p.name[1:]))))
             s.sendall(f"{command}\n".encode())
             return b"".join(iter(lambda: s.recv(65536), b"")).decode()
@@ -287,7 +289,7 @@ backend {name}
 {extra}{lines}"""
 
 
-def get(host: str, port: int = 80, path: str = "/", timeout: float = 3.0) -> str:
+def get(host: str, port: int = 80, path: str = "/", timeout: float = 20.0) -> str:
     """The body of an answer. Raises OSError or HTTPException."""
     connection = http.client.HTTPConnection(host, port, timeout=timeout)
     try:
@@ -325,7 +327,7 @@ class Traffic:
     def flow(self, requests: int) -> None:
         """Wait until so many more were answered or failed."""
         goal = len(self.answers) + len(self.failures) + requests
-        eventually(lambda: len(self.answers) + len(self.failures) >= goal, 20)
+        eventually(lambda: len(self.answers) + len(self.failures) >= goal)
 
     def _new(self, host: str, port: int) -> None:
         while not self._stop.wait(0.01):
@@ -335,7 +337,7 @@ class Traffic:
                 self.failures.append(f"new: {e!r}")
 
     def _kept(self, host: str, port: int) -> None:
-        connection = http.client.HTTPConnection(host, port, timeout=3)
+        connection = http.client.HTTPConnection(host, port, timeout=20)
         while not self._stop.wait(0.01):
             try:
                 connection.request("GET", "/")
