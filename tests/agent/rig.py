@@ -40,8 +40,8 @@ KEY = "5a" * 32
 _NUMBERS = itertools.count()
 
 
-def _free_slot() -> int:
-    """One of 20 that no other test run on this machine uses; it stays ours until the process ends."""
+def _free_slot() -> tuple[int, int]:
+    """One of 20 that no other rig on this machine uses, and the descriptor by which it is ours until that is closed."""
     for n in range(20):
         lock = os.open(f"/run/lock/colonnade-test-{n}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -49,8 +49,8 @@ def _free_slot() -> int:
         except BlockingIOError:
             os.close(lock)
         else:
-            return n
-    raise AssertionError("20 test runs at once are enough for one machine")
+            return n, lock
+    raise AssertionError("20 rigs at once are enough for one machine")
 
 
 def new_id() -> str:
@@ -78,7 +78,7 @@ class Rig:
 
     def __init__(self, state: Path) -> None:
         number = next(_NUMBERS)
-        n = _free_slot()
+        n, self._slot = _free_slot()
         self.state = state
         self.here = Installation(state=state, tag=f"t{os.getpid() % 1000}x{number}", slot=80 + n)
         self.net = f"10.{210 + n}"
@@ -136,6 +136,11 @@ class Rig:
         teardown(state=self.state, tag=self.here.tag, slot=self.here.slot)
         for member in self.members:
             member.wait(60)
+
+    def release(self) -> None:
+        """Let another rig have the addresses."""
+        os.close(self._slot)
+        self.beats.close()
 
     def member(
         self, name: str, network: str, *addresses: str, port: int = 80, secure: tuple[Path, ...] = (),
@@ -359,6 +364,7 @@ def running(state: Path) -> Iterator[Rig]:
         yield rig
     finally:
         rig.teardown()
+        rig.release()
 
 
 def snapshot() -> dict[str, str]:
