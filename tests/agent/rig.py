@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ from colonnade.agent.network import attach
 from colonnade.agent.place import Installation
 from colonnade.agent.teardown import teardown
 from colonnade.drivers.agent import HostAgent
+from colonnade.errors import Later
 
 T = TypeVar("T")
 _AGENT = """
@@ -71,6 +73,17 @@ def eventually(look: Callable[[], T], seconds: float = 60.0) -> T:
             last = e
         threading.Event().wait(0.005)
     raise AssertionError(f"not within {seconds} s; last: {last!r}")
+
+
+def _patiently(call: Callable[[], T]) -> T:
+    """As the control plane does: again while the amphora is at an earlier change."""
+    until = time.monotonic() + 60
+    while True:
+        try:
+            return call()
+        except Later as e:
+            if "still at an earlier change" not in str(e) or time.monotonic() > until:
+                raise
 
 
 class Rig:
@@ -217,11 +230,11 @@ class Rig:
         return replace(bundle, **changes)
 
     def push(self, bundle: wire.Bundle) -> dict[str, Any]:
-        return self.client.push(self.url, bundle.amphora_id, wire.to_json(bundle))
+        return _patiently(lambda: self.client.push(self.url, bundle.amphora_id, wire.to_json(bundle)))
 
     def forget(self) -> None:
         for amphora_id in self._ids:
-            self.client.remove(amphora_id, None)
+            _patiently(partial(self.client.remove, amphora_id, None))
         self._ids.clear()
 
     def beat(self, amphora_id: str, fits: Callable[[wire.Heartbeat], object], seconds: float = 60.0) -> wire.Heartbeat:
