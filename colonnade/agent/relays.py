@@ -96,6 +96,7 @@ class Relays:
                 return
             self._doors, self._idle = doors, idle
             self._tell()
+            self._mind()
 
     def ports(self) -> dict[str, int]:
         """The ports at which members are reached, of those doors that are open."""
@@ -104,6 +105,19 @@ class Relays:
                 return {}
             opened = self._opened()
             return {m: d[1] for m, d in self._doors.items() if d in opened}
+
+    def _mind(self, pause: float = 1.0) -> None:
+        """Have the rules follow doors that a busy machine opens later than anybody can wait for here."""
+        doors = self._doors
+        if not set(doors.values()) <= self._opened():
+            self._timers.after(pause, lambda: self._look(doors, pause))
+
+    def _look(self, doors: Mapping[str, Door], pause: float) -> None:
+        with self._lock:
+            if self._doors is not doors:
+                return  # whoever changed them looks for the new ones
+            self._mind(min(2 * pause, _LONGEST_PAUSE))
+        self._changed()
 
     def close(self) -> None:
         """End it."""
@@ -171,6 +185,7 @@ class Relays:
         with self._lock:
             if self._doors and not self._runs():
                 self._tell()
+                self._mind()
         self._changed()
 
     def _runs(self) -> bool:

@@ -1,6 +1,7 @@
 """For tests of UDP and SCTP: members, clients, and the file that a bundle holds."""
 
 import contextlib
+import itertools
 import socket
 import subprocess
 import sys
@@ -73,7 +74,7 @@ class Servers:
 
     def stop(self, name: str) -> None:
         self.running[name].kill()
-        self.running[name].wait(5)
+        self.running[name].wait(60)
 
 
 def member(servers: Servers, name: str, *, version: int = 4, **changes: Any) -> Member:
@@ -118,14 +119,16 @@ class Client:
     """A UDP socket of the host's, to a VIP: one flow."""
 
     def __init__(
-        self, vip: str, port: int = 53, *, namespace: str | None = None, source: tuple[str, int] | None = None
-    ) -> None:
+        self, vip: str, port: int = 53, *, namespace: str | None = None, source: tuple[str, int] | None = None,
+        patience: float = 20.0,
+    ) -> None:  # fmt: skip
         with namespaces.inside(namespace):
             self.socket = socket.socket(socket.AF_INET6 if ":" in vip else socket.AF_INET, socket.SOCK_DGRAM)
         if source:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # others may have the port elsewhere
             self.socket.bind(source)
         self.socket.connect((vip, port))
-        self.socket.settimeout(1)
+        self.socket.settimeout(patience)
         self._number = 0
 
     def ask(self) -> list[str]:
@@ -141,9 +144,13 @@ class Client:
         self.socket.close()
 
 
-def ask(vip: str, port: int = 53, **how: Any) -> str:
-    """The name of the member that answers a new flow."""
-    client = Client(vip, port, **how)
+# Those that the kernel would pick by chance may be an earlier flow's, which still leads to its member.
+_PORTS = itertools.cycle(range(10000, 19000))
+
+
+def ask(vip: str, port: int = 53, *, source: str = "", **how: Any) -> str:
+    """The name of the member that answers a new flow from this address."""
+    client = Client(vip, port, source=(source, next(_PORTS)), **how)
     try:
         return client.ask()[0]
     finally:
@@ -184,7 +191,7 @@ class Running:
     def flow(self, rounds: int = 20) -> None:
         """Wait until every flow has got so many more answers, or lost something."""
         goal = {n: len(a) + rounds for n, a in self.answers.items()}
-        for _ in range(1000):
+        for _ in range(6000):
             if self.lost or all(len(self.answers[n]) >= g for n, g in goal.items()):
                 return
             self._stop.wait(0.01)

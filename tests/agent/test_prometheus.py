@@ -58,7 +58,7 @@ class Site:
 
     def ask(self, method: str = "GET", path: str = "/metrics", host: str = "") -> tuple[int, str, str]:
         """Status, type and body."""
-        connection = http.client.HTTPConnection(host or self.vip, PORT, timeout=5)
+        connection = http.client.HTTPConnection(host or self.vip, PORT, timeout=30)
         try:
             connection.request(method, path)
             answer = connection.getresponse()
@@ -222,7 +222,7 @@ def test_only_those_who_are_allowed_get_it(rig: Rig) -> None:
 def test_a_limit_of_connections_holds(rig: Rig) -> None:
     site = Site(rig, connection_limit=1)
     site.push()
-    connection = http.client.HTTPConnection(site.vip, PORT, timeout=5)
+    connection = http.client.HTTPConnection(site.vip, PORT, timeout=30)
     connection.request("GET", "/metrics")
     assert connection.getresponse().read()
     with pytest.raises(TimeoutError):
@@ -238,12 +238,12 @@ def test_it_speaks_tls_and_http_2(rig: Rig) -> None:
     site.push()
     context = ssl.create_default_context(cadata=CA.pem.decode())
     context.check_hostname = False
-    connection = http.client.HTTPSConnection(site.vip, PORT, timeout=5, context=context)
+    connection = http.client.HTTPSConnection(site.vip, PORT, timeout=30, context=context)
     connection.request("GET", "/metrics")
     assert parse(connection.getresponse().read().decode())["octavia_loadbalancer_ssl_connections_total"]
     connection.close()
     words = ["curl", "-sk", "--http2", "-w", "%{http_version}", f"https://{site.vip}:{PORT}/metrics"]
-    told = subprocess.run(words, capture_output=True, text=True, check=True, timeout=10).stdout
+    told = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout
     text, _, version = told.rpartition("\n")
     assert version == "2"
     assert parse(text + "\n")

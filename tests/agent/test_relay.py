@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import random
 import signal
 import socket
 import subprocess
@@ -48,9 +49,12 @@ class Running:
         self.opened(1)
 
     def door(self) -> list[object]:
+        """At a port that is free, and none of those that the kernel gives to whoever asks for any."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-            s.bind(("127.0.0.1", 0))
-            return ["127.0.0.1", s.getsockname()[1], "::1", self.member.port]
+            while True:
+                with contextlib.suppress(OSError):
+                    s.bind(("127.0.0.1", random.randrange(10000, 30000)))
+                    return ["127.0.0.1", s.getsockname()[1], "::1", self.member.port]
 
     def write(self, idle: float) -> None:
         fresh = self.directory / "relay.new"
@@ -66,7 +70,7 @@ class Running:
 
     def client(self, door: int = 0) -> socket.socket:
         s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        s.settimeout(2)
+        s.settimeout(20)
         s.connect(("127.0.0.1", self.doors[door][1]))
         return s
 
@@ -102,11 +106,11 @@ def test_there_are_never_too_many_flows_and_the_longest_silent_goes(running: Run
 
 
 def test_a_silent_flow_ends(running: Running) -> None:
-    running.again(1)
+    running.again(2)
     talking, silent = running.client(), running.client()
     before = ask(talking), ask(silent)
-    for _ in range(8):
-        time.sleep(0.4)
+    for _ in range(12):
+        time.sleep(0.3)
         assert ask(talking) == before[0]
     assert ask(silent) != before[1]
 
