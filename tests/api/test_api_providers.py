@@ -144,6 +144,13 @@ def test_one_that_cannot_be_loaded_is_501_and_leaves_nothing(service: Service, p
     assert service.cloud.ours() == []
 
 
+def test_the_start_tells_of_one_that_is_not_installed(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    service.reset(enabled_provider_drivers=ENABLED)
+    (said,) = [r.message for r in caplog.records if r.levelname == "WARNING"]
+    assert "enabled_provider_drivers names absent, which no installed package offers" in said
+    assert len(service.get("providers")["providers"]) == len(ENABLED)
+
+
 def test_the_default_provider_may_be_a_third_partys(service: Service, calls: Any) -> None:
     service.reset(default_provider_driver="mute")
     assert service.load_balancer()["provider"] == "mute"
