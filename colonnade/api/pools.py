@@ -21,7 +21,7 @@ class Pools(Kind[Pool]):
 
     cls = Pool
     body = shapes.POOL
-    listed = Listed(cls=Pool, plural="pools", also=("loadbalancer_id", "listener_id"), scoped=True)
+    listed = Listed(cls=Pool, plural="pools", also=("loadbalancer_id", "listener_id", "healthmonitor_id"), scoped=True)
     policy = "pool"
 
     def creation(self, who: Caller, given: Json) -> tuple[Tree, str]:
