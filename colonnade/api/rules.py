@@ -182,7 +182,7 @@ def headers(wanted: Mapping[str, str], protocol: L) -> None:
     for name, value in wanted.items():
         if name not in names:
             raise Invalid(f"{name} is not a valid option for insert_headers")
-        if value not in ("true", "false"):
+        if value.lower() not in ("true", "false"):  # "True" is what Python's clients make of a truth value
             raise Invalid(f"{value} is not a valid option for {name} of insert_headers; use the string true or false")
 
 

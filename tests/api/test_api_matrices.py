@@ -77,7 +77,8 @@ def test_headers_and_protocols(header: str, protocol: L) -> None:
     else:
         known = [*FORWARDED, *(OF_CLIENTS if protocol is L.TERMINATED_HTTPS else [])]
         assert found is (None if header in known else Invalid)
-        for value in ("True", "yes", "1", ""):
+        assert _error(rules.headers, {header: "True"}, protocol) is found
+        for value in ("yes", "1", ""):
             assert _error(rules.headers, {header: value}, protocol) is Invalid
 
 
@@ -171,8 +172,9 @@ LIMITS: list[tuple[str, str, list[Any], list[Any]]] = [
     (LISTENER, "connection_limit", [-1, 0, 1, 2147483647, "5"], [-2, 2147483648, 1.5, True, "x"]),
     *((LISTENER, f"timeout_{n}", [0, 1, BIG, "7"], [-1, BIG + 1, "x", True])
       for n in ("client_data", "member_connect", "member_data", "tcp_inspect")),
-    (LISTENER, "insert_headers", [{}, {"X-Forwarded-For": "true"}, {"X-Forwarded-Port": "false"}],
-     [{"X-Forwarded-For": True}, {"X-Forwarded-For": "TRUE"}, {"X": "true"}, [], "x"]),
+    (LISTENER, "insert_headers",
+     [{}, {"X-Forwarded-For": "true"}, {"X-Forwarded-Port": "false"}, {"X-Forwarded-For": "True"}],
+     [{"X-Forwarded-For": True}, {"X-Forwarded-For": "yes"}, {"X": "true"}, [], "x"]),
     (LISTENER, "allowed_cidrs", [[], ["10.0.0.0/8"], ["10.1.2.3/32"], ["0.0.0.0/0"]],
      [["10.0.0.0/33"], ["x"], "10.0.0.0/8", ["fd00::/8"], [None]]),
     (LISTENER, "default_pool_id", ["{pool}", "{spare}"], ["x", 5, []]),

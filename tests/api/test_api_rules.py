@@ -109,7 +109,7 @@ def test_http_fields_are_for_http_monitors(field: str, kind: M) -> None:
         ({"X-Forwarded-For": "true"}, L.TCP, Invalid),
         ({"X-Forwarded-For": "true"}, L.HTTPS, Invalid),
         ({"X-Forwarded-For": "yes"}, L.HTTP, Invalid),
-        ({"X-Forwarded-For": "True"}, L.HTTP, Invalid),
+        ({"X-Forwarded-For": "True", "X-Forwarded-Port": "FALSE"}, L.HTTP, None),
         ({"X-Else": "true"}, L.HTTP, Invalid),
         ({"X-SSL-Client-CN": "true"}, L.HTTP, Invalid),
         ({"X-SSL-Client-CN": "true", "X-Forwarded-For": "true"}, L.TERMINATED_HTTPS, None),
