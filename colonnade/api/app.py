@@ -159,6 +159,7 @@ def _lbaas(api: Api) -> Iterable[tuple[str, Any]]:
     yield "quotas/{project_id}", quotas.Item(api)
     yield "quotas/{project_id}/default", quotas.Default(api)
     yield "providers", providers.Providers(api)
+    yield "providers/{provider}", providers.Provider()
     for what, words in (("flavor", providers.FLAVOR), ("availability_zone", providers.ZONE)):
         yield f"providers/{{provider}}/{what}_capabilities", providers.Capabilities(api, what, words)
 

@@ -19,7 +19,9 @@ from colonnade.types import Json
 _PAGING, _SORTING = frozenset({"limit", "marker", "page_reverse"}), frozenset({"sort", "sort_key", "sort_dir"})
 _CONTROL_ARGS = _PAGING | _SORTING | {"fields"}
 _TAG_ARGS = frozenset({"tags", "tags-any", "not-tags", "not-tags-any"})
-_ALSO_CALLED = {"load_balancer_id": "loadbalancer_id"}  # as openstacksdk calls it
+_ALSO_CALLED = {  # as openstacksdk calls them
+    "load_balancer_id": "loadbalancer_id", "health_monitor_id": "healthmonitor_id", "rule_value": "value",
+}  # fmt: skip
 _MOST_TAGS = 100  # in one argument; each is a condition, and databases take only so many
 _NUMBER = re.compile(r"[+-]?[0-9]{1,4000}")
 _WRONG = "One or more arguments are either duplicate or invalid"
@@ -213,6 +215,8 @@ def _filters(args: Args, table: Table, listed: Listed) -> list[ColumnElement[boo
 def _condition(table: Table, column: str, value: str) -> ColumnElement[bool]:
     if table is tables.pool and column == "listener_id":
         return query.pool_of_listener(value)
+    if table is tables.pool and column == "healthmonitor_id":
+        return query.pool_of_monitor(value)
     if table is tables.amphora and column == "project_id":
         return query.amphora_of_project(value)
     try:

@@ -146,7 +146,7 @@ def _offer(schema: Json, hidden: "frozenset[str] | set[str]") -> None:
     for name in hidden & properties.keys():
         properties[name] = describe.nothing(properties[name])
     if "insert_headers" in properties:
-        words = {"type": "string", "enum": ["true", "false"]}
+        words = {"type": "string", "pattern": describe.any_case(("true", "false"))}
         properties["insert_headers"] = {
             "type": ["object", "null"], "properties": dict.fromkeys(_HEADERS, words), "additionalProperties": False,
         }  # fmt: skip
@@ -223,7 +223,7 @@ def _crud(path: str, root: str, cls: type[Any]) -> typing.Iterator[tuple[str, Js
         item["delete"]["parameters"] = [_argument("cascade", {"type": "boolean"})]
     parents = [_path_id(part[1:-1]) for part in path.split("/") if part.startswith("{")]
     if cls is Member:
-        members = {"type": "array", "items": {"$ref": "#/components/schemas/MemberCreate"}, "maxItems": 100}
+        members = _many(_ref("MemberCreate"))
         whole = {"type": "object", "properties": {"members": members}, "required": ["members"],
                  "additionalProperties": False}  # fmt: skip
         collection["put"] = {

@@ -131,6 +131,10 @@ class Providers:
         answer(resp, {"providers": _chosen(self.api, req, self.api.providers.described)})
 
 
+class Provider:
+    """The path of one provider, which knows no method: clients list them. Below it are its capabilities."""
+
+
 class Capabilities:
     """What a provider's flavors or availability zones can say."""
 
