@@ -19,8 +19,16 @@ from rig import Rig, config, eventually
 from colonnade import wire
 from colonnade.core import certificates, haproxy
 from colonnade.errors import Broken
-from colonnade.model import Listener, LoadBalancer, Material, Member, Pool, Tree
-from colonnade.types import Algorithm, AlpnProtocol, ClientAuthentication, ListenerProtocol, PoolProtocol, TlsVersion
+from colonnade.model import HealthMonitor, Listener, LoadBalancer, Material, Member, Pool, Tree
+from colonnade.types import (
+    Algorithm,
+    AlpnProtocol,
+    ClientAuthentication,
+    ListenerProtocol,
+    MonitorType,
+    PoolProtocol,
+    TlsVersion,
+)  # fmt: skip
 from tests import pki
 
 CA = pki.authority()
@@ -52,12 +60,15 @@ class Site:
         )
         self.bundle = rig.bundle(rig.amphora(), self.vip, None)
         self.problems: dict[str, str] = {}
+        self.others: tuple[Member, ...] = ()
+        self.monitors: tuple[HealthMonitor, ...] = ()
 
     def push(self) -> dict[str, Any]:
         """As the worker does it."""
         balancer = LoadBalancer(id="lb", vip_address=self.vip, project_id="p", created_at=COMMON["created_at"])
         tree = Tree(
-            load_balancer=balancer, listeners=(self.listener,), pools=(self.pool,), members=(self.member,)
+            load_balancer=balancer, listeners=(self.listener,), pools=(self.pool,), members=(self.member, *self.others),
+            health_monitors=self.monitors,
         )  # fmt: skip
         found = {
             ref: data if isinstance(data, Broken) else Material(ref=ref, project_id="p", payloads={"": data})
@@ -91,12 +102,15 @@ def context(trust: pki.Issued = CA, tmp_path: Path | None = None, client: pki.Is
     return made
 
 
-def shake(site: Site, name: str | None = "default.test", how: ssl.SSLContext | None = None) -> ssl.SSLSocket:
+def shake(
+    site: Site, name: str | None = "default.test", how: ssl.SSLContext | None = None,
+    session: ssl.SSLSession | None = None,
+) -> ssl.SSLSocket:  # fmt: skip
     how = how or context()
     how.check_hostname = False
     raw = socket.create_connection((site.vip, 443), 10)
     try:
-        return how.wrap_socket(raw, server_hostname=name)
+        return how.wrap_socket(raw, server_hostname=name, session=session)
     except OSError:
         raw.close()
         raise
@@ -462,20 +476,45 @@ def test_an_sni_certificate_more_is_a_reload_that_fails_no_request(site: Site) -
     assert traffic.failures == []
 
 
-def test_a_revocation_takes_effect_while_it_runs(rig: Rig, tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [TlsVersion.TLSV1_2, TlsVersion.TLSV1_3])
+def test_a_revoked_client_is_refused_whatever_session_it_kept(rig: Rig, tmp_path: Path, version: TlsVersion) -> None:
     site = Site(
         rig, client_ca_tls_container_ref="ca", client_crl_container_ref="crl",
-        client_authentication=ClientAuthentication.MANDATORY, tls_versions=(TlsVersion.TLSV1_2,),
+        client_authentication=ClientAuthentication.MANDATORY, tls_versions=(version,),
     )  # fmt: skip
     site.push()
-    before = site.pids
     how = context(tmp_path=tmp_path, client=CLIENT)
-    assert ask(site, how=how).status == 200
+    session, resumed = _session(site, how, None)
+    session, resumed = _session(site, how, session)
+    assert resumed
     site.secrets["crl"] = CA.revoke(REVOKED, CLIENT)
     site.push()
+    for kept in (None, session):
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            _session(site, how, kept)
+
+
+def test_a_client_of_an_authority_no_longer_trusted_is_refused_whatever_session_it_kept(
+    rig: Rig, tmp_path: Path
+) -> None:
+    site = Site(rig, client_ca_tls_container_ref="ca", client_authentication=ClientAuthentication.MANDATORY)
+    site.push()
+    how = context(tmp_path=tmp_path, client=CLIENT)
+    session, _ = _session(site, how, None)
+    site.secrets["ca"] = pki.authority("Other CA").pem
+    site.push()
     with pytest.raises((ssl.SSLError, ConnectionError)):
-        ask(site, how=context(tmp_path=tmp_path, client=CLIENT))
-    assert site.pids == before
+        _session(site, how, session)
+
+
+def _session(
+    site: Site, how: ssl.SSLContext, session: ssl.SSLSession | None
+) -> tuple[ssl.SSLSession | None, bool | None]:  # fmt: skip
+    """Ask once; the session to come back with, and whether this one came back."""
+    with shake(site, how=how, session=session) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: default.test\r\n\r\n")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+        return connection.session, connection.session_reused
 
 
 def test_a_rotated_certificate_is_what_a_restarted_haproxy_serves(site: Site) -> None:
