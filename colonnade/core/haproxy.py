@@ -315,7 +315,7 @@ def _check(member: Member, pool: Pool, monitor: HealthMonitor) -> Line:
     if member.monitor_port:
         line += ("port", str(member.monitor_port))
     if pool.tls_enabled:
-        line += tls.check(pool, monitor)
+        line += tls.check(pool, monitor, elsewhere=bool(member.monitor_address or member.monitor_port))
     elif monitor.type in (MonitorType.HTTPS, MonitorType.TLS_HELLO):
         line += ("check-ssl", "verify", "none")
         if monitor.domain_name:

@@ -351,6 +351,35 @@ def test_a_member_that_another_authority_vouches_for_gets_nothing(rig: Rig, secu
     assert ask(site).status == 503
 
 
+@pytest.mark.parametrize("kind", [MonitorType.TCP, MonitorType.HTTP, MonitorType.HTTPS, MonitorType.TLS_HELLO])
+def test_a_member_that_is_added_at_run_time_is_checked_in_tls(
+    rig: Rig, secure_members: dict[str, str], kind: MonitorType
+) -> None:
+    site = Site(rig)
+    site.monitors = (
+        HealthMonitor(
+            id=str(uuid.uuid4()), pool_id=site.pool.id, type=kind, delay=1, timeout=1, max_retries=1,
+            max_retries_down=1, **COMMON,
+        ),
+    )  # fmt: skip
+    to(site, secure_members["s1"], ca_tls_container_ref="ca")
+    before = site.pids
+    good = replace(site.member, id=str(uuid.uuid4()))
+    plain = replace(good, id=str(uuid.uuid4()), address=f"{rig.net}.0.10", protocol_port=80)
+    site.others = (good, plain)
+    site.push()
+    assert site.pids == before
+
+    def settled(beat: wire.Heartbeat) -> bool:
+        states = beat.members.get(f"{site.pool.id}:{site.listener.id}", {})
+        return (
+            {good.id, plain.id} <= states.keys() and states[plain.id].status == "DOWN"
+            and states[good.id].status == "UP" and states[good.id].check[:4] in ("L6OK", "L7OK")
+        )  # fmt: skip
+
+    rig.beat(site.bundle.amphora_id, settled, 8)
+
+
 def test_a_member_whose_certificate_was_revoked_gets_nothing(rig: Rig, secure_members: dict[str, str]) -> None:
     site = Site(rig)
     site.secrets["crl"] = CA.revoke(DEFAULT)
