@@ -259,9 +259,10 @@ def _sticking(pool: Pool, kind: PersistenceType) -> Iterator[Line]:
             yield ("cookie", "SRV", "insert", "indirect", "nocache")
         case PersistenceType.APP_COOKIE:
             name = argument((pool.session_persistence and pool.session_persistence.cookie_name) or "")
-            yield ("stick-table", "type", "string", "len", "64", *_TABLE)
-            yield ("stick", "store-response", f"res.cook({name})")
-            yield ("stick", "match", f"req.cook({name})")
+            # Hashed, for a table cuts what is longer than its keys, and tokens (JWT) begin alike for all clients.
+            yield ("stick-table", "type", "binary", "len", "20", *_TABLE)
+            yield ("stick", "store-response", f"res.cook({name}),sha1")
+            yield ("stick", "match", f"req.cook({name}),sha1")
 
 
 def _checking(monitor: HealthMonitor, vips: Sequence[str]) -> Iterator[Line]:

@@ -91,6 +91,45 @@ def test_source_ip_port_spreads_the_connections_of_one_client(web, tmp_path):
         assert all(_totals(tmp_path))
 
 
+def test_long_cookies_that_begin_alike_are_told_apart(tmp_path):
+    with ExitStack() as stack:
+        ports = [stack.enter_context(_giving_a_session(f"{'token' * 100}{n}")) for n in (1, 2)]
+        members = [{"address": "127.0.0.1", "protocol_port": port} for port in ports]
+        keeping = {"type": "APP_COOKIE", "cookie_name": "sid"}
+        given = _tree(0, pool={"members": members, "session_persistence": keeping})
+        front = stack.enter_context(_serving(given, tmp_path))
+
+        def ask(cookie=None):
+            request = urllib.request.Request(f"http://127.0.0.1:{front}/", headers={"Cookie": cookie} if cookie else {})
+            return urllib.request.urlopen(request).headers["Set-Cookie"]
+
+        cookies = {ask(), ask()}
+        assert len(cookies) == 2
+        assert [ask(c) for c in [*cookies] * 3] == [*cookies] * 3
+
+
+@contextmanager
+def _giving_a_session(value):
+    """A member that gives each client this session: its port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(204)
+            self.send_header("Set-Cookie", f"sid={value}")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 def test_a_refused_client_gets_nothing(web, tmp_path):
     port, _ = web
     with (
