@@ -187,9 +187,7 @@ def _frontend(tree: Tree, listener: Listener, pool: Pool | None, vips: Sequence[
     lines += [("timeout", "client", f"{listener.timeout_client_data}ms")]
     # HAProxy takes 0 for "as many as the process may have".
     lines += [("maxconn", str(limit))] if limit else [("tcp-request", "connection", "reject")]
-    if listener.allowed_cidrs:
-        lines += [("acl", "allowed", "src", cidr) for cidr in listener.allowed_cidrs]
-        lines += [("tcp-request", "connection", "reject", "unless", "allowed")]
+    lines += _admission(listener.allowed_cidrs or ())
     if any(p and p.lb_algorithm is Algorithm.SOURCE_IP_PORT for p in (pool, *_aims(tree, listener))):
         lines += [("tcp-request", "connection", "set-var-fmt(sess.origin)", "%[src]:%[src_port]")]
     if listener.timeout_tcp_inspect:
@@ -203,6 +201,18 @@ def _frontend(tree: Tree, listener: Listener, pool: Pool | None, vips: Sequence[
     if pool:
         lines += [("default_backend", f"{pool.id}:{listener.id}")]
     return lines
+
+
+def _admission(cidrs: Sequence[str]) -> Iterator[Line]:
+    """Refuse who is in none of these networks. HAProxy also compares an address with networks of the other IP version,
+    translated: 192.0.2.1 would be in ::/0, and 2002:c000:0201:: in 192.0.2.0/24."""
+    versions = [(n, v6, [c for c in cidrs if (":" in c) == (n == "6")]) for n, v6 in (("4", "!v6"), ("6", "v6"))]
+    alternatives: list[Line] = [(f"allowed{n}", v6) for n, v6, found in versions if found]
+    if alternatives:
+        yield ("acl", "v6", "src", "-m", "sub", ":")
+        yield from (("acl", f"allowed{n}", "src", cidr) for n, _, found in versions for cidr in found)
+        first, *others = alternatives
+        yield ("tcp-request", "connection", "reject", "unless", *first, *(w for a in others for w in ("or", *a)))
 
 
 def _headers(listener: Listener) -> Iterator[Line]:

@@ -1,5 +1,6 @@
 """The rendered file at work: a real HAProxy on loopback, and a member that remembers what it was asked."""
 
+import http.client
 import os
 import queue
 import socket
@@ -99,9 +100,11 @@ def test_long_cookies_that_begin_alike_are_told_apart(tmp_path):
         given = _tree(0, pool={"members": members, "session_persistence": keeping})
         front = stack.enter_context(_serving(given, tmp_path))
 
-        def ask(cookie=None):
-            request = urllib.request.Request(f"http://127.0.0.1:{front}/", headers={"Cookie": cookie} if cookie else {})
-            return urllib.request.urlopen(request).headers["Set-Cookie"]
+        def ask(cookie=""):
+            connection = http.client.HTTPConnection("127.0.0.1", front, timeout=5)
+            connection.request("GET", "/", headers={"Cookie": cookie})
+            with connection.getresponse() as answer:
+                return answer.headers["Set-Cookie"]
 
         cookies = {ask(), ask()}
         assert len(cookies) == 2
@@ -130,10 +133,18 @@ def _giving_a_session(value):
         server.server_close()
 
 
-def test_a_refused_client_gets_nothing(web, tmp_path):
+@pytest.mark.parametrize("cidrs", [["127.0.0.0/8"], ["::/0", "127.0.0.1/32"], ["0.0.0.0/0", "fd00::/8"]])
+def test_a_client_of_an_allowed_network_is_served(cidrs, web, tmp_path):
+    port, _ = web
+    with _serving(_tree(port, listener={"allowed_cidrs": cidrs}), tmp_path) as front:
+        assert urllib.request.urlopen(f"http://127.0.0.1:{front}/").read() == b"ok"
+
+
+@pytest.mark.parametrize("cidrs", [["192.0.2.0/24"], ["::/0"], ["192.0.2.0/24", "::ffff:0:0/96"]])
+def test_a_refused_client_gets_nothing(cidrs, web, tmp_path):
     port, _ = web
     with (
-        _serving(_tree(port, listener={"allowed_cidrs": ["192.0.2.0/24"]}), tmp_path) as front,
+        _serving(_tree(port, listener={"allowed_cidrs": cidrs}), tmp_path) as front,
         pytest.raises(OSError, match=r"reset|closed"),
     ):
         urllib.request.urlopen(f"http://127.0.0.1:{front}/")
