@@ -325,8 +325,12 @@ def _check(member: Member, pool: Pool, monitor: HealthMonitor) -> Line:
         line += ("addr", bracketed(member.monitor_address))
     if member.monitor_port:
         line += ("port", str(member.monitor_port))
+    # What a check follows of its server is said, too: a server that is added at run time is not followed.
+    elsewhere = bool(member.monitor_address or member.monitor_port)
+    if pool.protocol in (PoolProtocol.PROXY, PoolProtocol.PROXYV2) and not elsewhere:
+        line += ("check-send-proxy",)
     if pool.tls_enabled:
-        line += tls.check(pool, monitor, elsewhere=bool(member.monitor_address or member.monitor_port))
+        line += tls.check(pool, monitor, elsewhere=elsewhere)
     elif monitor.type in (MonitorType.HTTPS, MonitorType.TLS_HELLO):
         line += ("check-ssl", "verify", "none")
         if monitor.domain_name:

@@ -161,7 +161,6 @@ def check(pool: Pool, monitor: HealthMonitor, *, elsewhere: bool) -> Line:
     if monitor.type is MonitorType.PING:
         return ()
     secure = not elsewhere or monitor.type in (MonitorType.HTTPS, MonitorType.TLS_HELLO)
-    # Said even where the server is TLS: a check of a server that is added at run time does not follow it.
     line: Line = ("check-ssl",) if secure else ()
     if monitor.domain_name:
         line += ("check-sni", monitor.domain_name)

@@ -315,6 +315,11 @@ def secure_members(host: Rig) -> Iterator[dict[str, str]]:
     yield {"s1": f"{host.net}.0.12", "s2": f"{host.net}.0.13"}
 
 
+def monitor(site: Site, kind: MonitorType) -> HealthMonitor:
+    fields = {"delay": 1, "timeout": 1, "max_retries": 1, "max_retries_down": 1, **COMMON}
+    return HealthMonitor(id=str(uuid.uuid4()), pool_id=site.pool.id, type=kind, **fields)
+
+
 def to(site: Site, address: str, **pool: Any) -> Site:
     site.member = replace(site.member, address=address, protocol_port=443)
     site.pool = replace(site.pool, tls_enabled=True, **pool)
@@ -356,16 +361,17 @@ def test_a_member_that_is_added_at_run_time_is_checked_in_tls(
     rig: Rig, secure_members: dict[str, str], kind: MonitorType
 ) -> None:
     site = Site(rig)
-    site.monitors = (
-        HealthMonitor(
-            id=str(uuid.uuid4()), pool_id=site.pool.id, type=kind, delay=1, timeout=1, max_retries=1,
-            max_retries_down=1, **COMMON,
-        ),
-    )  # fmt: skip
+    site.monitors = (monitor(site, kind),)
     to(site, secure_members["s1"], ca_tls_container_ref="ca")
+    _checked_when_added(site, ("L6OK", "L7OK"))
+
+
+def _checked_when_added(site: Site, right: tuple[str, ...]) -> None:
+    """Add the site's member once more and a plain web server, both at run time: the one is up by a ``right`` kind of
+    check, and the other down."""
     before = site.pids
     good = replace(site.member, id=str(uuid.uuid4()))
-    plain = replace(good, id=str(uuid.uuid4()), address=f"{rig.net}.0.10", protocol_port=80)
+    plain = replace(good, id=str(uuid.uuid4()), address=f"{site.rig.net}.0.10", protocol_port=80)
     site.others = (good, plain)
     site.push()
     assert site.pids == before
@@ -374,10 +380,26 @@ def test_a_member_that_is_added_at_run_time_is_checked_in_tls(
         states = beat.members.get(f"{site.pool.id}:{site.listener.id}", {})
         return (
             {good.id, plain.id} <= states.keys() and states[plain.id].status == "DOWN"
-            and states[good.id].status == "UP" and states[good.id].check[:4] in ("L6OK", "L7OK")
+            and states[good.id].status == "UP" and states[good.id].check[:4] in right
         )  # fmt: skip
 
-    rig.beat(site.bundle.amphora_id, settled, 8)
+    site.rig.beat(site.bundle.amphora_id, settled, 8)
+
+
+@pytest.mark.parametrize("protocol", [PoolProtocol.PROXY, PoolProtocol.PROXYV2])
+def test_a_check_of_a_member_that_is_added_at_run_time_begins_as_proxy_members_expect_it(
+    rig: Rig, protocol: PoolProtocol
+) -> None:
+    inner = rig.address()
+    text = config(inner, servers={}).replace(f"bind {inner}:80", f"bind {inner}:80 accept-proxy")
+    text = text.replace("    default_backend pool:listener", "    http-request return status 200")
+    rig.push(rig.bundle(rig.amphora(), inner, text))
+    site = Site(rig, protocol=ListenerProtocol.HTTP, protocol_port=80, default_tls_container_ref=None)
+    site.pool = replace(site.pool, protocol=protocol)
+    site.monitors = (monitor(site, MonitorType.HTTP),)
+    site.member = replace(site.member, address=inner)
+    site.push()
+    _checked_when_added(site, ("L7OK",))
 
 
 def test_a_member_whose_certificate_was_revoked_gets_nothing(rig: Rig, secure_members: dict[str, str]) -> None:
