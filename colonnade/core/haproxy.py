@@ -244,7 +244,7 @@ def _backend(tree: Tree, listener: Listener, pool: Pool, vips: Sequence[str]) ->
     if http:
         lines += [("timeout", "tunnel", f"{_tunnel(listener)}ms"), ("http-reuse", "safe")]
     if persistence:
-        lines += _sticking(pool, persistence)
+        lines += _sticking(listener, pool, persistence)
     if monitor:
         lines += _checking(monitor, vips)
     lines += [
@@ -260,13 +260,15 @@ def _tunnel(listener: Listener) -> int:
     return max(_TUNNEL_MS, *timeouts) if all(timeouts) else 0  # 0: for ever
 
 
-def _sticking(pool: Pool, kind: PersistenceType) -> Iterator[Line]:
+def _sticking(listener: Listener, pool: Pool, kind: PersistenceType) -> Iterator[Line]:
     match kind:
         case PersistenceType.SOURCE_IP:
             yield ("stick-table", "type", "ipv6", *_TABLE)
             yield ("stick", "on", "src")
         case PersistenceType.HTTP_COOKIE:
-            yield ("cookie", "SRV", "insert", "indirect", "nocache")
+            # A browser keeps one cookie of a name: the pools that policies send to would take each other's clients.
+            name = "SRV" if pool.id == listener.default_pool_id else f"SRV-{pool.id[:8]}"
+            yield ("cookie", name, "insert", "indirect", "nocache")
         case PersistenceType.APP_COOKIE:
             name = argument((pool.session_persistence and pool.session_persistence.cookie_name) or "")
             # Hashed, for a table cuts what is longer than its keys, and tokens (JWT) begin alike for all clients.
