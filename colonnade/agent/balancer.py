@@ -2,7 +2,7 @@
 
 What the bundle says and what the checks find make one table (``ruleset``), loaded in one transaction and only when it
 differs. Flows of members that are gone, down or disabled are forgotten after it, so that their clients' next packets
-find another member; all other flows never notice.
+find another member, and answers that are under way still come (``late``); all other flows never notice.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from colonnade.agent import namespaces, rules, ruleset, shares
+from colonnade.agent import late, namespaces, rules, ruleset, shares
 from colonnade.agent.checks import Checks, Group, Health, Key, Target
 from colonnade.agent.network import AmphoraNetwork
 from colonnade.agent.place import keep, kept
@@ -290,7 +290,10 @@ class Balancer:
     def _drop(self, drops: Collection[Drop]) -> None:
         if self._tracking:
             try:
-                self._tracking.drop(drops)
+                flows = self._tracking.found(drops)
+                if self._loaded and self._loaded.chains:
+                    late.expect(flows, self._tracking, self._network.namespace)
+                self._tracking.drop(flows)
             except OSError as e:
                 log.warning("%s: flows cannot be forgotten: %s", self._network.namespace, e)
 

@@ -8,7 +8,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
-from ipaddress import ip_address
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from colonnade.agent import namespaces, ruleset
 from colonnade.agent.netlink import Netlink
@@ -18,18 +19,25 @@ log = logging.getLogger(__name__)
 _NETFILTER = 12
 _ACK, _DUMP = 0x4, 0x300
 _GETOBJ = (10 << 8) | 19
-_CT_GET, _CT_DELETE, _CT_STATS = (1 << 8) | 1, (1 << 8) | 2, (1 << 8) | 5
+_CT_NEW, _CT_GET, _CT_DELETE, _CT_STATS = (1 << 8) | 0, (1 << 8) | 1, (1 << 8) | 2, (1 << 8) | 5
+_CREATE, _EXCL = 0x400, 0x200
 _STATS_ENTRIES = 1
 _INET = 1
 _NESTED = 0x8000
 _OBJ_TABLE, _OBJ_NAME, _OBJ_TYPE, _OBJ_DATA = 1, 2, 3, 4
 _COUNTER_BYTES, _COUNTER_PACKETS = 1, 2
-_TUPLE, _STATUS, _MARK, _MARK_MASK, _STATUS_MASK = 1, 3, 8, 21, 26
+_TUPLE, _REPLY, _STATUS, _MARK, _MARK_MASK, _STATUS_MASK = 1, 2, 3, 8, 21, 26
+_SOURCE_NAT, _TIMEOUT, _TARGET_NAT, _ZONE = 6, 7, 13, 18
 _IP, _IP4_TO, _IP6_TO = 1, 2, 4
-_PROTO, _PROTO_NUM, _PROTO_TO = 2, 1, 3
+_IPS = (1, 3), (_IP4_TO, _IP6_TO)  # from, to
+_NAT_IP4, _NAT_IP6, _NAT_PROTO, _NAT_PORT = 1, 4, 3, 1
+_PROTO, _PROTO_NUM, _PROTO_FROM, _PROTO_TO = 2, 1, 2, 3
 _TRANSLATED = 1 << 5  # IPS_DST_NAT
+# Both ways were seen, it is assured and confirmed, and no packet makes it last longer: IPS_SEEN_REPLY and so on.
+_COPIED = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 10
 PROTOCOLS = {"udp": socket.IPPROTO_UDP, "sctp": socket.IPPROTO_SCTP}
 
+End = tuple[IPv4Address | IPv6Address, int]  # an address and a port
 Flow = tuple[int, int, int]  # IP protocol, port of the VIP, mark
 Drop = tuple[int | None, tuple[int, int] | None]  # a mark, IP protocol and port, or all three; never nothing
 
@@ -56,6 +64,27 @@ class Pace:
         """So long did it take."""
         with self._lock:
             self._next = time.monotonic() + self._share * seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A flow that we translated. ``left``: seconds of silence until it ends by itself."""
+
+    family: int
+    proto: int
+    place: bytes
+    reply: bytes
+    left: int
+
+    @property
+    def asks(self) -> tuple[End, End]:
+        """From where to where its client's packets go."""
+        return _ends(self.place)
+
+    @property
+    def answers(self) -> tuple[End, End]:
+        """From where to where its member's go."""
+        return _ends(self.reply)
 
 
 class Tracking(Netlink):
@@ -85,21 +114,37 @@ class Tracking(Netlink):
         body = next(iter(self._ask(_CT_STATS, _ACK, _head(0))), b"")
         return _number(dict(_attrs(body, 4, len(body))).get(_STATS_ENTRIES, b"\1")) == 0
 
-    def drop(self, drops: Collection[Drop]) -> None:
-        """Forget the flows of these members and places. However many there are, the kernel's table is walked once."""
-        match list(drops):
-            case []:
-                return
-            case [(int(mark), None)]:
-                self._ask(_CT_DELETE, _ACK, _head(0) + _attr(_MARK, _be(mark)) + _attr(_MARK_MASK, _be(0xFFFFFFFF)))
-                return
+    def found(self, drops: Collection[Drop]) -> list[Entry]:
+        """The flows of these members and places. However many there are, the kernel's table is walked once."""
+        if not drops:
+            return []
         asked = _head(0) + _attr(_STATUS, _be(_TRANSLATED)) + _attr(_STATUS_MASK, _be(_TRANSLATED))
-        gone = [
-            (body[0], dict(_attrs(body, 4, len(body)))[_TUPLE])
+        match list(drops):
+            case [(int(mark), _)]:
+                asked += _attr(_MARK, _be(mark)) + _attr(_MARK_MASK, _be(0xFFFFFFFF))
+        return [
+            _entry(body, flow[0])
             for body in self._each(_CT_GET, _DUMP, asked)
             if (flow := _flow(body)) and not drops_of(flow).isdisjoint(drops)
         ]
-        self._delete(gone)
+
+    def drop(self, entries: Iterable[Entry]) -> None:
+        """Forget these flows."""
+        self._delete((e.family, e.place) for e in entries)
+
+    def copy(self, entry: Entry, zone: int, seconds: int) -> None:
+        """Have this UDP flow once more in another zone, where no packet gets by itself. The copy is no member's and ends
+        after so long, whatever comes."""
+        (client, vip), (member, ours) = entry.asks, entry.answers
+        head, part = _head(entry.family), _attr(_ZONE, _be16(zone))
+        made = head + _tuple(_TUPLE, client, vip) + _tuple(_REPLY, vip, client)
+        made += _translation(_TARGET_NAT, member) + _translation(_SOURCE_NAT, ours)
+        made += _attr(_STATUS, _be(_COPIED)) + _attr(_TIMEOUT, _be(seconds)) + part
+        try:
+            self._ask(_CT_NEW, _ACK | _CREATE | _EXCL, made)
+        except FileExistsError:  # the client came from another member a moment ago: what it asked last counts
+            self._ask(_CT_DELETE, _ACK, head + _tuple(_TUPLE, client, vip) + part)
+            self._ask(_CT_NEW, _ACK | _CREATE | _EXCL, made)
 
     def drop_to(self, addresses: Collection[str]) -> None:
         """Forget the flows that their clients sent to these addresses; one walk."""
@@ -146,6 +191,35 @@ def _flow(body: bytes) -> Flow | None:
     return (*place, mark) if place and mark else None
 
 
+def _entry(body: bytes, proto: int) -> Entry:
+    parts = dict(_attrs(body, 4, len(body)))
+    return Entry(
+        family=body[0], proto=proto, place=parts[_TUPLE], reply=parts.get(_REPLY, b""),
+        left=_number(parts.get(_TIMEOUT, b"")),
+    )  # fmt: skip
+
+
+def _ends(place: bytes) -> tuple[End, End]:
+    """From where to where."""
+    parts = dict(_attrs(place, 0, len(place)))
+    addresses, proto = (dict(_attrs(parts[kind], 0, len(parts[kind]))) for kind in (_IP, _PROTO))
+    source, target = (ip_address(addresses.get(four) or addresses[six]) for four, six in _IPS)
+    return (source, _number(proto[_PROTO_FROM])), (target, _number(proto[_PROTO_TO]))
+
+
+def _tuple(kind: int, source: End, target: End) -> bytes:
+    which = 0 if source[0].version == 4 else 1
+    addresses = b"".join(_attr(kinds[which], end[0].packed) for kinds, end in zip(_IPS, (source, target), strict=True))
+    proto = _attr(_PROTO_NUM, bytes([socket.IPPROTO_UDP]))
+    proto += _attr(_PROTO_FROM, _be16(source[1])) + _attr(_PROTO_TO, _be16(target[1]))
+    return _attr(kind | _NESTED, _attr(_IP | _NESTED, addresses) + _attr(_PROTO | _NESTED, proto))
+
+
+def _translation(kind: int, to: End) -> bytes:
+    address = _attr(_NAT_IP4 if to[0].version == 4 else _NAT_IP6, to[0].packed)
+    return _attr(kind | _NESTED, address + _attr(_NAT_PROTO | _NESTED, _attr(_NAT_PORT, _be16(to[1]))))
+
+
 def _sent_to(place: bytes) -> bytes | None:
     addresses = dict(_attrs(place, 0, len(place))).get(_IP, b"")
     found = dict(_attrs(addresses, 0, len(addresses)))
@@ -172,6 +246,10 @@ def _head(family: int) -> bytes:
 
 def _be(value: int) -> bytes:
     return struct.pack(">I", value)
+
+
+def _be16(value: int) -> bytes:
+    return struct.pack(">H", value)
 
 
 def _number(data: bytes) -> int:

@@ -130,12 +130,20 @@ class Client:
 
     def ask(self) -> list[str]:
         """Name, address and port that the member saw. Raises OSError."""
+        return self.hear(self.send())
+
+    def send(self, late: int = 0) -> int:
+        """Only ask, to be answered so many milliseconds later; a number to hear the answer by."""
         self._number += 1
-        self.socket.send(str(self._number).encode())
+        self.socket.send(f"late {late} {self._number}".encode() if late else str(self._number).encode())
+        return self._number
+
+    def hear(self, number: int) -> list[str]:
+        """The answer, as ``ask``'s; others that come before are lost."""
         while True:
-            *said, number = self.socket.recv(65536).decode().split(" ")
-            if number == str(self._number):
-                return said
+            said = self.socket.recv(65536).decode().split(" ")
+            if said[-1] == str(number):
+                return said[:3]
 
     def close(self) -> None:
         self.socket.close()

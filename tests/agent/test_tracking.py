@@ -49,7 +49,7 @@ def test_however_many_members_and_listeners_go_the_table_is_walked_once() -> Non
     gone: set[tuple[int | None, tuple[int, int] | None]] = {(m, None) for m in range(1, 10)}
     gone |= {(None, (UDP, port)) for port in range(100, 120)}
     gone |= {(20, (UDP, port)) for port in range(120, 130)} | {(15, (SCTP, 149))}
-    kernel.drop(gone)
+    kernel.drop(kernel.found(gone))
     assert set(kernel.held.values()) == {
         (p, port, m) for p, port, m in flows if m >= 10 and port >= 120 and not (m == 20 and port < 130)
     }
@@ -67,14 +67,14 @@ def test_what_went_by_itself_is_no_error() -> None:
             kernel.held.clear()
 
     kernel._each = late  # type: ignore[method-assign]
-    kernel.drop({(1, (UDP, 1)), (2, (UDP, 2))})
+    kernel.drop(kernel.found({(1, (UDP, 1)), (2, (UDP, 2))}))
     assert kernel.asked.count(DELETE) == 2
     kernel.close()
 
 
 def test_nothing_to_forget_asks_nothing() -> None:
     kernel = Kernel((UDP, 1, 1))
-    kernel.drop(set())
+    assert kernel.found(set()) == []
     assert (kernel.asked, len(kernel.held)) == ([], 1)
     assert drops_of((UDP, 1, 7)) == {(7, None), (None, (UDP, 1)), (7, (UDP, 1))}
     kernel.close()

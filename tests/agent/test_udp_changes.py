@@ -35,9 +35,10 @@ KNOCK = Monitor(kind="UDP-CONNECT", delay=1, timeout=1, rise=1, fall=2)
 class Stage:
     """An amphora whose load balancer is changed bit by bit."""
 
-    def __init__(self, rig: Rig, servers: Servers, *names: str, version: int = 4, **of_pool: Any) -> None:
+    def __init__(self, rig: Rig, servers: Servers, *names: str, version: int = 4, to: int = 4, **of_pool: Any) -> None:
         self.rig, self.servers = rig, servers
-        self.amphora, self.vips = rig.amphora(), vips(rig)[:1]
+        four, six = vips(rig)
+        self.amphora, self.vips = rig.amphora(), (four,) if to == 4 else (six, four)
         self.pool: Pool = pool(*(member(servers, n, version=version) for n in names), **of_pool)
         self.front: Listener = listener(self.pool)
         self.more: list[tuple[Listener, Pool]] = []
@@ -106,6 +107,21 @@ def test_a_member_that_goes_hands_its_flows_over_and_the_others_keep_theirs(stag
         stage.push(members=(u1, u2))
     assert flows.lost == []
     assert sorted(flows.members(n) for n in flows.answers) == [["u1", "u2"]] * 3 + [["u2"]] * 3
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("change", ["removed", "disabled"])
+def test_what_was_asked_is_answered_though_the_member_goes(
+    rig: Rig, servers: Servers, version: int, change: str
+) -> None:
+    stage = Stage(rig, servers, "u1", "u2", version=version, to=version)
+    u1, u2 = stage.pool.members
+    flows = [Client(stage.vips[0]) for _ in range(40)]
+    asked = [(c, c.send(late=300)) for c in flows for _ in range(2)]
+    stage.push(members=(u2,) if change == "removed" else (replace(u1, enabled=False), u2))
+    said = Counter(c.hear(number)[0] for c, number in asked)
+    assert said == {"u1": 40, "u2": 40}
+    assert {c.ask()[0] for c in flows} == {"u2"}
 
 
 def test_a_shared_pool_serves_both_listeners_and_one_can_go(stage: Stage) -> None:
