@@ -1,8 +1,8 @@
 """Answers that are under way when their flow is forgotten: for some seconds they still reach their clients.
 
-Each flow is copied to a zone of the kernel's connection tracking that holds nothing else, and the table leads there what
-comes from the member's address and port to the very address and port that it is to answer to. There it is translated
-as before. This is done while the flow is still there, so no answer meets neither of them.
+Each flow is copied to a zone of the kernel's connection tracking that holds nothing else, and the table leads there
+what comes from the member's address and port to the very address and port that it is to answer to. There it is
+translated as before. This is done while the flow is still there, so no answer meets neither of them.
 """
 
 import heapq
@@ -24,9 +24,8 @@ def expect(flows: Iterable[Entry], tracking: Tracking, namespace: str) -> None:
     if len(udp) > ruleset.MOST_LATE:
         udp = heapq.nlargest(ruleset.MOST_LATE, udp, key=lambda f: f.left)
     try:
-        for flow in udp:
-            tracking.copy(flow, ruleset.LATE_ZONE, ruleset.LATE_S)
-        if udp:
-            rules.load(ruleset.late((*f.answers[0], *reversed(f.answers[1])) for f in udp), namespace)
+        answers = [tracking.copy(f, ruleset.LATE_ZONE, ruleset.LATE_S) for f in udp]
+        if answers:
+            rules.load(ruleset.late(answers), namespace)
     except (OSError, Refused) as e:
         log.warning("%s: answers that are under way are lost: %s", namespace, e)

@@ -41,8 +41,7 @@ _BASES = {
     "out": "{ type filter hook postrouting priority 200; }",
 }
 
-# An answer on its way to us: the member's address and port, our port and address.
-Answer = tuple[IPv4Address | IPv6Address, int, int, IPv4Address | IPv6Address]
+End = tuple[bytes, bytes]  # an address and a port, as they are in packets
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,11 +140,13 @@ def transaction(old: Ruleset | None, new: Ruleset, stale: Iterable[tuple[str, st
     return "".join(f"{line}\n" for line in lines)
 
 
-def late(answers: Iterable[Answer]) -> str:
-    """What has the table let these answers through for a while, though their flows are forgotten."""
+def late(answers: Iterable[tuple[End, End]]) -> str:
+    """What has the table let answers through from there (the member) to there (us) for a while, though their flows are
+    forgotten. Addresses and ports are bytes."""
     words: dict[int, list[str]] = {v: [] for v in _FAMILIES}
-    for source, port, to_port, to in answers:
-        words[source.version].append(f"{source} . {int(port)} . {int(to_port)} . {to}")
+    for (member, port), (us, to_port) in answers:
+        ports = f"{int.from_bytes(port)} . {int.from_bytes(to_port)}"
+        words[4 if len(us) == 4 else 6].append(f"{ip_address(member)} . {ports} . {ip_address(us)}")
     return "".join(_line("add", "element", _late(v), _set(w)) + "\n" for v, w in words.items() if w)
 
 

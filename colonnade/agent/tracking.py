@@ -9,10 +9,11 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 
 from colonnade.agent import namespaces, ruleset
 from colonnade.agent.netlink import Netlink
+from colonnade.agent.ruleset import End
 
 log = logging.getLogger(__name__)
 
@@ -28,16 +29,15 @@ _OBJ_TABLE, _OBJ_NAME, _OBJ_TYPE, _OBJ_DATA = 1, 2, 3, 4
 _COUNTER_BYTES, _COUNTER_PACKETS = 1, 2
 _TUPLE, _REPLY, _STATUS, _MARK, _MARK_MASK, _STATUS_MASK = 1, 2, 3, 8, 21, 26
 _SOURCE_NAT, _TIMEOUT, _TARGET_NAT, _ZONE = 6, 7, 13, 18
-_IP, _IP4_TO, _IP6_TO = 1, 2, 4
-_IPS = (1, 3), (_IP4_TO, _IP6_TO)  # from, to
+_IP, _IP4_FROM, _IP4_TO, _IP6_FROM, _IP6_TO = 1, 1, 2, 3, 4
 _NAT_IP4, _NAT_IP6, _NAT_PROTO, _NAT_PORT = 1, 4, 3, 1
 _PROTO, _PROTO_NUM, _PROTO_FROM, _PROTO_TO = 2, 1, 2, 3
 _TRANSLATED = 1 << 5  # IPS_DST_NAT
 # Both ways were seen, it is assured and confirmed, and no packet makes it last longer: IPS_SEEN_REPLY and so on.
 _COPIED = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 10
+_UDP = bytes([socket.IPPROTO_UDP])
 PROTOCOLS = {"udp": socket.IPPROTO_UDP, "sctp": socket.IPPROTO_SCTP}
 
-End = tuple[IPv4Address | IPv6Address, int]  # an address and a port
 Flow = tuple[int, int, int]  # IP protocol, port of the VIP, mark
 Drop = tuple[int | None, tuple[int, int] | None]  # a mark, IP protocol and port, or all three; never nothing
 
@@ -68,23 +68,14 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A flow that we translated. ``left``: seconds of silence until it ends by itself."""
+    """A flow that we translated. ``place`` and ``reply`` say from where to where its client's packets go and its
+    member's; ``left``: seconds of silence until it ends by itself."""
 
     family: int
     proto: int
     place: bytes
     reply: bytes
     left: int
-
-    @property
-    def asks(self) -> tuple[End, End]:
-        """From where to where its client's packets go."""
-        return _ends(self.place)
-
-    @property
-    def answers(self) -> tuple[End, End]:
-        """From where to where its member's go."""
-        return _ends(self.reply)
 
 
 class Tracking(Netlink):
@@ -132,19 +123,19 @@ class Tracking(Netlink):
         """Forget these flows."""
         self._delete((e.family, e.place) for e in entries)
 
-    def copy(self, entry: Entry, zone: int, seconds: int) -> None:
-        """Have this UDP flow once more in another zone, where no packet gets by itself. The copy is no member's and ends
-        after so long, whatever comes."""
-        (client, vip), (member, ours) = entry.asks, entry.answers
-        head, part = _head(entry.family), _attr(_ZONE, _be16(zone))
-        made = head + _tuple(_TUPLE, client, vip) + _tuple(_REPLY, vip, client)
-        made += _translation(_TARGET_NAT, member) + _translation(_SOURCE_NAT, ours)
-        made += _attr(_STATUS, _be(_COPIED)) + _attr(_TIMEOUT, _be(seconds)) + part
+    def copy(self, entry: Entry, zone: int, seconds: int) -> tuple[End, End]:
+        """Have this UDP flow once more in another zone, where no packet gets by itself. The copy counts for no member
+        and ends after so long, whatever comes. Answers from where to where its member's packets go."""
+        (client, vip), (member, ours) = _ends(entry.place), _ends(entry.reply)
+        place = _head(entry.family) + _attr(_TUPLE | _NESTED, entry.place) + _attr(_ZONE, struct.pack(">H", zone))
+        made = place + _reply(vip, client) + _translation(_TARGET_NAT, member) + _translation(_SOURCE_NAT, ours)
+        made += _attr(_STATUS, _be(_COPIED)) + _attr(_TIMEOUT, _be(seconds))
         try:
             self._ask(_CT_NEW, _ACK | _CREATE | _EXCL, made)
         except FileExistsError:  # the client came from another member a moment ago: what it asked last counts
-            self._ask(_CT_DELETE, _ACK, head + _tuple(_TUPLE, client, vip) + part)
+            self._ask(_CT_DELETE, _ACK, place)
             self._ask(_CT_NEW, _ACK | _CREATE | _EXCL, made)
+        return member, ours
 
     def drop_to(self, addresses: Collection[str]) -> None:
         """Forget the flows that their clients sent to these addresses; one walk."""
@@ -202,22 +193,22 @@ def _entry(body: bytes, proto: int) -> Entry:
 def _ends(place: bytes) -> tuple[End, End]:
     """From where to where."""
     parts = dict(_attrs(place, 0, len(place)))
-    addresses, proto = (dict(_attrs(parts[kind], 0, len(parts[kind]))) for kind in (_IP, _PROTO))
-    source, target = (ip_address(addresses.get(four) or addresses[six]) for four, six in _IPS)
-    return (source, _number(proto[_PROTO_FROM])), (target, _number(proto[_PROTO_TO]))
+    source, target = (value for _, value in _attrs(parts[_IP], 0, len(parts[_IP])))
+    proto = dict(_attrs(parts[_PROTO], 0, len(parts[_PROTO])))
+    return (source, proto[_PROTO_FROM]), (target, proto[_PROTO_TO])
 
 
-def _tuple(kind: int, source: End, target: End) -> bytes:
-    which = 0 if source[0].version == 4 else 1
-    addresses = b"".join(_attr(kinds[which], end[0].packed) for kinds, end in zip(_IPS, (source, target), strict=True))
-    proto = _attr(_PROTO_NUM, bytes([socket.IPPROTO_UDP]))
-    proto += _attr(_PROTO_FROM, _be16(source[1])) + _attr(_PROTO_TO, _be16(target[1]))
-    return _attr(kind | _NESTED, _attr(_IP | _NESTED, addresses) + _attr(_PROTO | _NESTED, proto))
+def _reply(source: End, target: End) -> bytes:
+    """As of a flow that is not translated."""
+    four = len(source[0]) == 4
+    addresses = _attr(_IP4_FROM if four else _IP6_FROM, source[0]) + _attr(_IP4_TO if four else _IP6_TO, target[0])
+    proto = _attr(_PROTO_NUM, _UDP) + _attr(_PROTO_FROM, source[1]) + _attr(_PROTO_TO, target[1])
+    return _attr(_REPLY | _NESTED, _attr(_IP | _NESTED, addresses) + _attr(_PROTO | _NESTED, proto))
 
 
 def _translation(kind: int, to: End) -> bytes:
-    address = _attr(_NAT_IP4 if to[0].version == 4 else _NAT_IP6, to[0].packed)
-    return _attr(kind | _NESTED, address + _attr(_NAT_PROTO | _NESTED, _attr(_NAT_PORT, _be16(to[1]))))
+    address = _attr(_NAT_IP4 if len(to[0]) == 4 else _NAT_IP6, to[0])
+    return _attr(kind | _NESTED, address + _attr(_NAT_PROTO | _NESTED, _attr(_NAT_PORT, to[1])))
 
 
 def _sent_to(place: bytes) -> bytes | None:
@@ -246,10 +237,6 @@ def _head(family: int) -> bytes:
 
 def _be(value: int) -> bytes:
     return struct.pack(">I", value)
-
-
-def _be16(value: int) -> bytes:
-    return struct.pack(">H", value)
 
 
 def _number(data: bytes) -> int:

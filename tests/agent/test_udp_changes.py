@@ -109,21 +109,6 @@ def test_a_member_that_goes_hands_its_flows_over_and_the_others_keep_theirs(stag
     assert sorted(flows.members(n) for n in flows.answers) == [["u1", "u2"]] * 3 + [["u2"]] * 3
 
 
-@pytest.mark.parametrize("version", [4, 6])
-@pytest.mark.parametrize("change", ["removed", "disabled"])
-def test_what_was_asked_is_answered_though_the_member_goes(
-    rig: Rig, servers: Servers, version: int, change: str
-) -> None:
-    stage = Stage(rig, servers, "u1", "u2", version=version, to=version)
-    u1, u2 = stage.pool.members
-    flows = [Client(stage.vips[0]) for _ in range(40)]
-    asked = [(c, c.send(late=300)) for c in flows for _ in range(2)]
-    stage.push(members=(u2,) if change == "removed" else (replace(u1, enabled=False), u2))
-    said = Counter(c.hear(number)[0] for c, number in asked)
-    assert said == {"u1": 40, "u2": 40}
-    assert {c.ask()[0] for c in flows} == {"u2"}
-
-
 def test_a_shared_pool_serves_both_listeners_and_one_can_go(stage: Stage) -> None:
     second = listener(stage.pool, port=54)
     stage.more = [(second, stage.pool)]
