@@ -288,12 +288,12 @@ class Balancer:
         self._drop({(mark, (proto, port)) for proto, port, mark in found if (proto, port, mark) not in wanted})
 
     def _drop(self, drops: Collection[Drop]) -> None:
-        if self._tracking:
+        if self._tracking and drops:
             try:
                 flows = self._tracking.found(drops)
                 if self._loaded and self._loaded.chains:
                     late.expect(flows, self._tracking, self._network.namespace)
-                self._tracking.drop(flows)
+                self._tracking.drop(drops, flows)
             except OSError as e:
                 log.warning("%s: flows cannot be forgotten: %s", self._network.namespace, e)
 

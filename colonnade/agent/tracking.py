@@ -119,21 +119,28 @@ class Tracking(Netlink):
             if (flow := _flow(body)) and not drops_of(flow).isdisjoint(drops)
         ]
 
-    def drop(self, entries: Iterable[Entry]) -> None:
-        """Forget these flows."""
-        self._delete((e.family, e.place) for e in entries)
+    def drop(self, drops: Collection[Drop], found: Iterable[Entry]) -> None:
+        """Forget the flows of these members and places, which were found before."""
+        match list(drops):
+            case [(int(mark), None)]:  # the kernel needs no list of them
+                self._ask(_CT_DELETE, _ACK, _head(0) + _attr(_MARK, _be(mark)) + _attr(_MARK_MASK, _be(0xFFFFFFFF)))
+            case _:
+                self._delete((e.family, e.place) for e in found)
 
     def copy(self, entry: Entry, zone: int, seconds: int) -> tuple[End, End]:
         """Have this UDP flow once more in another zone, where no packet gets by itself. The copy counts for no member
         and ends after so long, whatever comes. Answers from where to where its member's packets go."""
         (client, vip), (member, ours) = _ends(entry.place), _ends(entry.reply)
-        place = _head(entry.family) + _attr(_TUPLE | _NESTED, entry.place) + _attr(_ZONE, struct.pack(">H", zone))
-        made = place + _reply(vip, client) + _translation(_TARGET_NAT, member) + _translation(_SOURCE_NAT, ours)
+        there = _attr(_ZONE, struct.pack(">H", zone))
+        made = _head(entry.family) + _attr(_TUPLE | _NESTED, entry.place) + _reply(vip, client) + there
+        made += _translation(_TARGET_NAT, member) + _translation(_SOURCE_NAT, ours)
         made += _attr(_STATUS, _be(_COPIED)) + _attr(_TIMEOUT, _be(seconds))
         try:
             self._ask(_CT_NEW, _ACK | _CREATE | _EXCL, made)
-        except FileExistsError:  # the client came from another member a moment ago: what it asked last counts
-            self._ask(_CT_DELETE, _ACK, place)
+        except (
+            FileExistsError
+        ):  # the client was moved a moment ago, or another one with these ports: the last one counts
+            self._delete([(entry.family, place) for place in (entry.place, entry.reply)], there)
             self._ask(_CT_NEW, _ACK | _CREATE | _EXCL, made)
         return member, ours
 
@@ -143,10 +150,10 @@ class Tracking(Netlink):
         places = ((body[0], dict(_attrs(body, 4, len(body)))[_TUPLE]) for body in self._each(_CT_GET, _DUMP, _head(0)))
         self._delete([(family, place) for family, place in places if _sent_to(place) in packed])
 
-    def _delete(self, flows: Iterable[tuple[int, bytes]]) -> None:
+    def _delete(self, flows: Iterable[tuple[int, bytes]], there: bytes = b"") -> None:
         for family, place in flows:
             with contextlib.suppress(FileNotFoundError):  # it ended by itself
-                self._ask(_CT_DELETE, _ACK, _head(family) + _attr(_TUPLE | _NESTED, place))
+                self._ask(_CT_DELETE, _ACK, _head(family) + _attr(_TUPLE | _NESTED, place) + there)
 
 
 def forget(addresses: Collection[str], namespace: str) -> None:

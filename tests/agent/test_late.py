@@ -149,6 +149,9 @@ def test_a_new_flow_with_addresses_and_ports_of_one_that_was_forgotten_gets_its_
     stage.push(u1)
     assert other.ask() == said  # to the member both are the same
     assert one.ask()[0] == "u1"
+    number = other.send(late=200)
+    stage.push(u2)
+    assert other.hear(number) == said
 
 
 def test_over_the_relay_too(rig: Rig, servers: Servers) -> None:
