@@ -1,17 +1,20 @@
 """What a member was asked before it went is answered, and nothing else of it comes through."""
 
+import signal
 import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 from datagrams import Client, Datagrams, Listener, Member, Monitor, Pool, Servers, bundle, listener, member, pool, vips
 from rig import Rig, eventually
 
-from colonnade.agent import namespaces, ruleset
+from colonnade.agent import late, namespaces, rules, ruleset
+from colonnade.agent.tracking import Entry
 
 GONE_S = ruleset.LATE_S + 0.5
 KNOCK = Monitor(kind="UDP-CONNECT", delay=1, timeout=1, rise=1, fall=1)
@@ -61,6 +64,19 @@ def test_what_was_asked_is_answered_though_the_member_goes(
             stage.push(replace(u1, monitor_port=9), u2, monitor=KNOCK)
     assert Counter(c.hear(number)[0] for c, number in asked) == {"u1": 40, "u2": 40}
     assert eventually(lambda: {c.ask()[0] for c in flows} == {"u2"})
+
+
+def test_an_agent_that_is_killed_meanwhile_loses_no_answer(rig: Rig, servers: Servers) -> None:
+    stage = Stage(rig, servers, "u1", "u2")
+    flows = [Client(stage.vips[4]) for _ in range(4)]
+    asked = [(c, c.send(late=2000)) for c in flows]
+    stage.push(stage.members[1])
+    rig.stop(signal.SIGKILL)
+    rig.start()
+    for client in flows:
+        client.socket.settimeout(4)
+    assert Counter(c.hear(number)[0] for c, number in asked) == {"u1": 2, "u2": 2}
+    assert {c.ask()[0] for c in flows} == {"u2"}
 
 
 def test_the_last_member_answers_and_then_clients_are_told(rig: Rig, servers: Servers) -> None:
@@ -166,3 +182,37 @@ def test_over_the_relay_too(rig: Rig, servers: Servers) -> None:
             assert client.recvfrom(100)[1] == (stage.vips[4], port)
             stage.push(replace(u1, enabled=False))
             stage.push(u1)
+
+
+class Books:
+    """Takes note of what is copied, until there is room for nothing more."""
+
+    def __init__(self, room: int) -> None:
+        self.copied: list[int] = []
+        self.room = room
+
+    def copy(self, entry: Entry, *_: object) -> tuple[ruleset.End, ruleset.End]:
+        if len(self.copied) == self.room:
+            raise OSError(12, "Cannot allocate memory")
+        self.copied.append(entry.left)
+        return (b"\x0a\0\0\1", b"\0\x35"), (b"\x0a\0\0\2", entry.left.to_bytes(2))
+
+
+def test_of_too_many_those_that_were_heard_last_and_none_of_sctp(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts: list[str] = []
+    monkeypatch.setattr(ruleset, "MOST_LATE", 3)
+    monkeypatch.setattr(rules, "load", lambda text, namespace: texts.append(text))
+    udp, sctp = (
+        [Entry(family=2, proto=p, place=b"", reply=b"", left=n) for n in (10, 50, 30, 49, 20)]
+        for p in (socket.IPPROTO_UDP, socket.IPPROTO_SCTP)
+    )
+    books = Books(9)
+    late.expect([*sctp, *udp], cast("Any", books), "nowhere")
+    assert sorted(books.copied) == [30, 49, 50]
+    assert texts == [
+        "add element inet datagrams late4 { 10.0.0.1 . 53 . 50 . 10.0.0.2, 10.0.0.1 . 53 . 49 . 10.0.0.2, "
+        "10.0.0.1 . 53 . 30 . 10.0.0.2 }\n"
+    ]
+    late.expect(sctp, cast("Any", books), "nowhere")
+    late.expect(udp, cast("Any", Books(2)), "nowhere")  # the members go all the same
+    assert len(texts) == 1
