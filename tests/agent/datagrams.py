@@ -22,6 +22,9 @@ from colonnade.datagrams import Datagrams, Listener, Member, Monitor, Persistenc
 __all__ = ["Datagrams", "Listener", "Member", "Monitor", "Persistence", "Pool"]
 
 
+_IPV6_MTU = 24  # linux/in6.h
+
+
 class Servers:
     """UDP members ``u1`` to ``u4``, each in a namespace with an IPv4 and an IPv6 address."""
 
@@ -128,17 +131,29 @@ class Client:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # others may have the port elsewhere
             self.socket.bind(source)
         self.socket.connect((vip, port))
+        if ":" in vip:  # else the first long packet tells that the networks take shorter ones, and is lost
+            self.socket.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU, 1400)
         self.socket.settimeout(patience)
         self._number = 0
 
     def ask(self) -> list[str]:
         """Name, address and port that the member saw. Raises OSError."""
+        return self.hear(self.send())
+
+    def send(self, late: int = 0, size: int = 0) -> int:
+        """Only ask, with so many bytes more, to be answered so many milliseconds later. The number of the answer."""
         self._number += 1
-        self.socket.send(str(self._number).encode())
+        words = ["late", str(late)] if late else []
+        words += ["x" * size] if size else []
+        self.socket.send(" ".join([*words, str(self._number)]).encode())
+        return self._number
+
+    def hear(self, number: int) -> list[str]:
+        """The answer, as ``ask``'s; others that come before are lost."""
         while True:
-            *said, number = self.socket.recv(65536).decode().split(" ")
-            if number == str(self._number):
-                return said
+            said = self.socket.recv(65536).decode().split(" ")
+            if said[-1] == str(number):
+                return said[:3]
 
     def close(self) -> None:
         self.socket.close()
@@ -189,10 +204,11 @@ class Running:
                 t.join()
 
     def flow(self, rounds: int = 20) -> None:
-        """Wait until every flow has got so many more answers, or lost something."""
+        """Wait until every flow has got so many more answers. Nothing may be lost meanwhile."""
         goal = {n: len(a) + rounds for n, a in self.answers.items()}
         for _ in range(6000):
-            if self.lost or all(len(self.answers[n]) >= g for n, g in goal.items()):
+            assert self.lost == []
+            if all(len(self.answers[n]) >= g for n, g in goal.items()):
                 return
             self._stop.wait(0.01)
         raise AssertionError("the flows stand still")

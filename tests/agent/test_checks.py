@@ -4,6 +4,7 @@ import itertools
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,12 +13,12 @@ from typing import Any, cast
 
 import pytest
 from datagrams import Datagrams, Listener, Monitor, Pool, Servers, ask, bundle, listener, member, pool, vips
-from rig import Rig
+from rig import Rig, eventually
 
 from colonnade import wire
 from colonnade.agent import namespaces, probes
-from colonnade.agent.checks import Health, heard
-from colonnade.agent.probes import Outcome, Sctp, crc32c, packet, read_packet
+from colonnade.agent.checks import Checks, Group, Health, Target, heard
+from colonnade.agent.probes import Outcome, Probe, Sctp, crc32c, packet, read_packet
 
 UP, DOWN, NONE = Outcome(True, "L4OK"), Outcome(False, "L4CON"), Outcome(None, "SOCKERR")
 REQUEST = "GET /health HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n"
@@ -39,6 +40,37 @@ def test_the_first_result_counts_at_once_and_then_enough_in_a_row(outcomes: str,
         health = heard(health, {"+": UP, "-": DOWN, "0": NONE}[outcome], monitor)
         seen += "U" if health.up else "D"
     assert seen == states
+
+
+def test_a_group_of_few_is_checked_beside_one_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[str] = []
+
+    class Quick(Probe):
+        def begin(self) -> Outcome:
+            begun.append(self.address)
+            return UP
+
+    monkeypatch.setitem(probes.PROBES, "QUICK", Quick)
+    monitor = Monitor(kind="QUICK", delay=60, timeout=1, rise=1, fall=1)
+
+    def targets(address: str, n: int) -> dict[tuple[str, str], Target]:
+        return {(address, str(port)): Target(address=address, port=port, monitor=monitor) for port in range(1, n + 1)}
+
+    some, go_on, checks = threading.Event(), threading.Event(), Checks()
+
+    def changed() -> None:  # in the checks' thread, after the first of many
+        some.set()
+        go_on.wait(30)
+
+    many, few = Group(cast(Any, None), changed), Group(cast(Any, None), lambda: None)
+    checks.watch(many, targets("10.0.0.1", 2000))
+    assert some.wait(30)
+    before = len(begun)
+    assert before < 200
+    checks.watch(few, targets("10.0.0.2", 3))
+    go_on.set()
+    eventually(lambda: len(begun) == 2003)
+    assert sorted(n for n, address in enumerate(begun[before:]) if address == "10.0.0.2")[-1] < 10
 
 
 def test_sctp_checksums_are_those_of_the_standard() -> None:

@@ -4,6 +4,7 @@ import http.client
 import ssl
 import subprocess
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -176,6 +177,48 @@ def test_members_that_come_and_go_while_it_runs_are_told(rig: Rig) -> None:
     site.push()
     eventually(lambda: len(site.scrape()["octavia_member_weight"]) == 100)
     assert rig.processes(site.bundle.amphora_id) == [pid]
+
+
+def test_requests_pass_while_a_large_answer_is_made(rig: Rig) -> None:
+    site = Site(rig)
+    idle = replace(site.pools[0], id="p2")
+    other = replace(site.listeners[0], id="idle", protocol_port=81, default_pool_id="p2")
+    site.pools, site.listeners = (*site.pools, idle), (*site.listeners, other)
+    many = [replace(site.member(2), id=str(uuid.uuid4()), pool_id="p2", protocol_port=n) for n in range(1, 1001)]
+    site.members = (site.member(1), *many)
+    site.push()
+    passed = 0
+    with ThreadPoolExecutor() as scraper:
+        for _ in range(3):
+            scrape = scraper.submit(site.ask)
+            while not scrape.done():
+                assert get(site.vip) == "m1"
+                passed += 1
+            assert len(parse(scrape.result()[2])["octavia_member_weight"]) == 1001
+    # Some 120 in all; 15 where the program yields and does not sleep.
+    assert passed >= 30
+
+
+def test_members_may_change_while_an_answer_is_made(rig: Rig) -> None:
+    site = Site(rig)
+    generations = [
+        tuple(replace(site.member(2), id=f"{name}{n}", protocol_port=1000 + n) for n in range(300)) for name in "ab"
+    ]
+    site.members = generations[0]
+    site.push()
+    with ThreadPoolExecutor() as scraper:
+        scrapes = [scraper.submit(lambda: [site.scrape() for _ in range(5)]) for _ in range(2)]
+        turn = 0
+        while not all(s.done() for s in scrapes):
+            turn += 1
+            site.members = (*generations[turn % 2][: 300 - turn % 7], site.member(1))
+            site.push()
+    assert turn > 2
+    whole = {m.id for those in generations for m in those} | {"m1"}
+    for found in (f for s in scrapes for f in s.result()):
+        assert {dict(k)["member"] for k in found["octavia_member_weight"]} <= whole
+        assert found["octavia_member_weight"].keys() == found["octavia_member_sessions_total"].keys()
+        assert POOL.items() <= dict(next(iter(found["octavia_pool_status"]))).items()
 
 
 @pytest.mark.parametrize(

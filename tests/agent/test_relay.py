@@ -129,6 +129,47 @@ def test_doors_come_and_go_and_flows_of_others_stay(running: Running) -> None:
     assert ask(client) == before
 
 
+def test_a_door_that_is_not_listed_goes_on_for_a_while(running: Running) -> None:
+    """The kernel's rules lead there a little longer, and the member may be answering."""
+    running.doors.append(running.door())
+    running.again(60)
+    running.opened(2)
+    stays, goes = running.client(), running.client(1)
+    before = ask(stays), ask(goes)
+    place = running.doors.pop()
+    running.again(60)
+    running.opened(1)
+    assert ask(goes) == before[1]
+    time.sleep(relay.LINGER / 2)
+    running.again(60)  # does not begin anew
+    assert ask(goes) == before[1]
+
+    def refused() -> bool:
+        try:
+            return not ask(goes)
+        except ConnectionRefusedError:
+            return True
+
+    goes.settimeout(0.1)
+    assert eventually(refused, relay.LINGER / 2 + 2)
+    running.doors.append(place)
+    running.again(60)
+    running.opened(2)
+    assert ask(running.client(1))
+    assert ask(stays) == before[0]
+
+
+def test_a_place_that_another_member_gets_is_its_own_at_once(running: Running) -> None:
+    client = running.client()
+    before = ask(client)
+    other = Member()
+    running.doors[0] = [*running.doors[0][:3], other.port]
+    running.again(60)
+    eventually(lambda: kept(running.directory / "own" / "relay.open") == running.doors)
+    assert ask(client) != before
+    other.socket.close()
+
+
 def test_a_door_that_cannot_be_had_closes_no_other(running: Running) -> None:
     client = running.client()
     before = ask(client)

@@ -35,9 +35,10 @@ KNOCK = Monitor(kind="UDP-CONNECT", delay=1, timeout=1, rise=1, fall=2)
 class Stage:
     """An amphora whose load balancer is changed bit by bit."""
 
-    def __init__(self, rig: Rig, servers: Servers, *names: str, version: int = 4, **of_pool: Any) -> None:
+    def __init__(self, rig: Rig, servers: Servers, *names: str, version: int = 4, to: int = 4, **of_pool: Any) -> None:
         self.rig, self.servers = rig, servers
-        self.amphora, self.vips = rig.amphora(), vips(rig)[:1]
+        four, six = vips(rig)
+        self.amphora, self.vips = rig.amphora(), (four,) if to == 4 else (six, four)
         self.pool: Pool = pool(*(member(servers, n, version=version) for n in names), **of_pool)
         self.front: Listener = listener(self.pool)
         self.more: list[tuple[Listener, Pool]] = []

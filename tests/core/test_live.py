@@ -1,5 +1,6 @@
 """The rendered file at work: a real HAProxy on loopback, and a member that remembers what it was asked."""
 
+import http.client
 import os
 import queue
 import socket
@@ -91,10 +92,59 @@ def test_source_ip_port_spreads_the_connections_of_one_client(web, tmp_path):
         assert all(_totals(tmp_path))
 
 
-def test_a_refused_client_gets_nothing(web, tmp_path):
+def test_long_cookies_that_begin_alike_are_told_apart(tmp_path):
+    with ExitStack() as stack:
+        ports = [stack.enter_context(_giving_a_session(f"{'token' * 100}{n}")) for n in (1, 2)]
+        members = [{"address": "127.0.0.1", "protocol_port": port} for port in ports]
+        keeping = {"type": "APP_COOKIE", "cookie_name": "sid"}
+        given = _tree(0, pool={"members": members, "session_persistence": keeping})
+        front = stack.enter_context(_serving(given, tmp_path))
+
+        def ask(cookie=""):
+            connection = http.client.HTTPConnection("127.0.0.1", front, timeout=5)
+            connection.request("GET", "/", headers={"Cookie": cookie})
+            with connection.getresponse() as answer:
+                return answer.headers["Set-Cookie"]
+
+        cookies = {ask(), ask()}
+        assert len(cookies) == 2
+        assert [ask(c) for c in [*cookies] * 3] == [*cookies] * 3
+
+
+@contextmanager
+def _giving_a_session(value):
+    """A member that gives each client this session: its port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(204)
+            self.send_header("Set-Cookie", f"sid={value}")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize("cidrs", [["127.0.0.0/8"], ["::/0", "127.0.0.1/32"], ["0.0.0.0/0", "fd00::/8"]])
+def test_a_client_of_an_allowed_network_is_served(cidrs, web, tmp_path):
+    port, _ = web
+    with _serving(_tree(port, listener={"allowed_cidrs": cidrs}), tmp_path) as front:
+        assert urllib.request.urlopen(f"http://127.0.0.1:{front}/").read() == b"ok"
+
+
+@pytest.mark.parametrize("cidrs", [["192.0.2.0/24"], ["::/0"], ["192.0.2.0/24", "::ffff:0:0/96"]])
+def test_a_refused_client_gets_nothing(cidrs, web, tmp_path):
     port, _ = web
     with (
-        _serving(_tree(port, listener={"allowed_cidrs": ["192.0.2.0/24"]}), tmp_path) as front,
+        _serving(_tree(port, listener={"allowed_cidrs": cidrs}), tmp_path) as front,
         pytest.raises(OSError, match=r"reset|closed|Broken pipe"),
     ):
         urllib.request.urlopen(f"http://127.0.0.1:{front}/")

@@ -4,6 +4,7 @@ import datetime
 import http.client
 import ssl
 import threading
+import urllib.request
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -210,6 +211,21 @@ def test_each_request_of_a_connection_is_decided_anew(members, tmp_path):
             connection.request("GET", path)
             seen.append(connection.getresponse().read())
         assert seen == [b"p1", b"p2", b"p1", b"p2"]
+
+
+def test_each_pool_keeps_a_browser_by_a_cookie_of_its_own(members, tmp_path):
+    pools = [
+        {"id": name, "session_persistence": {"type": "HTTP_COOKIE"},
+         "members": [{"address": "127.0.0.1", "protocol_port": port} for port in members]}
+        for name in ("p1", "p2")
+    ]  # fmt: skip
+    policy = {"action": "REDIRECT_TO_POOL", "redirect_pool_id": "p2", "rules": [{"PATH": {"STARTS_WITH": "/two"}}]}
+    tree = {"listeners": [{"id": "web", "default_pool_id": "p1", "policies": [policy]}], "pools": pools}
+    with _serving(tree, tmp_path) as front:
+        browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        paths = ("/one", "/two", "/two", "/one") * 3
+        seen = {(p, browser.open(f"http://127.0.0.1:{front}{p}").read()) for p in paths}
+    assert len(seen) == 2
 
 
 def test_rules_look_at_what_the_client_sent(members, tmp_path):

@@ -10,8 +10,7 @@ import pytest
 import requests
 
 from tests.driver_agent.programs import ROOT, Programs
-from tests.keystone.conftest import free_port
-from tests.support import eventually
+from tests.support import eventually, free_port
 
 CONFIGURATION = f"""
 [api_settings]
