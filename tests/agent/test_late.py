@@ -52,7 +52,6 @@ def test_what_was_asked_is_answered_though_the_member_goes(
     flows = [Client(stage.vips[to]) for _ in range(40)]
     asked = []
     for n, client in enumerate(flows):
-        client.socket.settimeout(4)
         size = 4000 if version == to and n < 10 else 0  # in fragments, there and back
         asked += [(client, client.send(late=900 if change == "down" else 300, size=s)) for s in (0, size)]
     match change:
@@ -73,8 +72,6 @@ def test_an_agent_that_is_killed_meanwhile_loses_no_answer(rig: Rig, servers: Se
     stage.push(stage.members[1])
     rig.stop(signal.SIGKILL)
     rig.start()
-    for client in flows:
-        client.socket.settimeout(4)
     assert Counter(c.hear(number)[0] for c, number in asked) == {"u1": 2, "u2": 2}
     assert {c.ask()[0] for c in flows} == {"u2"}
 
@@ -121,7 +118,7 @@ def test_a_member_that_went_answers_what_it_was_asked_and_reaches_nobody_else(ri
     stage.push(u1)
     vip = stage.vips[4]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-        client.settimeout(1)
+        client.settimeout(20)
         client.sendto(b"1", (vip, 53))
         _, address, port, _ = client.recv(100).decode().split(" ")
         stage.push(u2)
@@ -140,6 +137,7 @@ def test_a_member_that_went_answers_what_it_was_asked_and_reaches_nobody_else(ri
                 assert client.recvfrom(100) == (b"late", (vip, 53))
                 time.sleep(GONE_S)
                 same.sendto(b"wrong", (address, int(port)))
+                client.settimeout(1)
                 with pytest.raises(TimeoutError):
                     client.recv(100)
         finally:
@@ -176,7 +174,7 @@ def test_over_the_relay_too(rig: Rig, servers: Servers) -> None:
     stage.more = (listener(stage.pool, port=54),)
     stage.push(u1)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-        client.settimeout(1)
+        client.settimeout(20)
         for port in (53, 54):  # from the same port, by the same door
             client.sendto(b"1", (stage.vips[4], port))
             assert client.recvfrom(100)[1] == (stage.vips[4], port)
