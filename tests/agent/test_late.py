@@ -54,6 +54,7 @@ def test_what_was_asked_is_answered_though_the_member_goes(
     for n, client in enumerate(flows):
         size = 4000 if version == to and n < 10 else 0  # in fragments, there and back
         asked += [(client, client.send(late=900 if change == "down" else 300, size=s)) for s in (0, size)]
+    servers.asked(*(number for _, number in asked))
     match change:
         case "removed":
             stage.push(u2)
@@ -69,6 +70,7 @@ def test_an_agent_that_is_killed_meanwhile_loses_no_answer(rig: Rig, servers: Se
     stage = Stage(rig, servers, "u1", "u2")
     flows = [Client(stage.vips[4]) for _ in range(4)]
     asked = [(c, c.send(late=2000)) for c in flows]
+    servers.asked(*(number for _, number in asked))
     stage.push(stage.members[1])
     rig.stop(signal.SIGKILL)
     rig.start()
@@ -83,6 +85,7 @@ def test_the_last_member_answers_and_then_clients_are_told(rig: Rig, servers: Se
         client = Client(vip)
         assert client.ask()
         number = client.send(late=300)
+        servers.asked(number)
         stage.push()
         assert client.hear(number)[0] == "u1"
         with pytest.raises(ConnectionRefusedError):
@@ -97,6 +100,7 @@ def test_a_client_whose_members_go_one_after_the_other_is_answered_by_each(rig: 
     for left in (u2, u3, u1, u2):
         before = client.ask()[0]
         number = client.send(late=200)
+        servers.asked(number)
         stage.push(left)
         assert client.hear(number)[0] == before
     assert client.ask()[0] == "u2"
@@ -164,6 +168,7 @@ def test_a_new_flow_with_addresses_and_ports_of_one_that_was_forgotten_gets_its_
     assert other.ask() == said  # to the member both are the same
     assert one.ask()[0] == "u1"
     number = other.send(late=200)
+    servers.asked(number)
     stage.push(u2)
     assert other.hear(number) == said
 
