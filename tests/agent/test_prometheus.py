@@ -3,6 +3,7 @@
 import http.client
 import ssl
 import subprocess
+import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -206,14 +207,22 @@ def test_members_may_change_while_an_answer_is_made(rig: Rig) -> None:
     ]
     site.members = generations[0]
     site.push()
+    pushed = threading.Event()
+
+    def scrape() -> list[dict[str, dict[frozenset[tuple[str, str]], float]]]:
+        found = [site.scrape()]
+        while not pushed.is_set():
+            found.append(site.scrape())
+        return found
+
     with ThreadPoolExecutor() as scraper:
-        scrapes = [scraper.submit(lambda: [site.scrape() for _ in range(5)]) for _ in range(2)]
-        turn = 0
-        while not all(s.done() for s in scrapes):
-            turn += 1
-            site.members = (*generations[turn % 2][: 300 - turn % 7], site.member(1))
-            site.push()
-    assert turn > 2
+        scrapes = [scraper.submit(scrape) for _ in range(2)]
+        try:
+            for turn in range(6):
+                site.members = (*generations[turn % 2][: 300 - turn], site.member(1))
+                site.push()
+        finally:
+            pushed.set()
     whole = {m.id for those in generations for m in those} | {"m1"}
     for found in (f for s in scrapes for f in s.result()):
         assert {dict(k)["member"] for k in found["octavia_member_weight"]} <= whole
