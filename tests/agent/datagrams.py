@@ -78,7 +78,7 @@ class Servers:
         self.rig.members.append(self.running[name])  # type: ignore[arg-type]
 
     def asked(self, *numbers: int) -> None:
-        """Wait until members have these questions, which they answer late: a busy kernel takes its time with packets."""
+        """Wait until members have these questions, to be answered late: a busy kernel takes packets up late."""
         eventually(lambda: self._asked.issuperset(numbers))
 
     def stop(self, name: str) -> None:
