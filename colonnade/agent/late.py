@@ -18,14 +18,22 @@ log = logging.getLogger(__name__)
 
 
 def expect(flows: Iterable[Entry], tracking: Tracking, namespace: str) -> None:
-    """Let answers of these UDP flows through from now on; of too many, of those that were heard last. SCTP sends again
-    what was lost. An error costs answers only, and is logged."""
-    udp = [f for f in flows if f.proto == socket.IPPROTO_UDP]
-    if len(udp) > ruleset.MOST_LATE:
-        udp = heapq.nlargest(ruleset.MOST_LATE, udp, key=lambda f: f.left)
+    """Let answers of these flows through from now on, if they were heard lately. An error costs answers only, and is
+    logged."""
     try:
-        answers = [tracking.copy(f, ruleset.LATE_ZONE, ruleset.LATE_S) for f in udp]
+        answers = [tracking.copy(f, ruleset.LATE_ZONE, ruleset.LATE_S) for f in _heard_lately(flows)]
         if answers:
             rules.load(ruleset.late(answers), namespace)
     except (OSError, Refused) as e:
         log.warning("%s: answers that are under way are lost: %s", namespace, e)
+
+
+def _heard_lately(flows: Iterable[Entry]) -> list[Entry]:
+    """Those of UDP that had a packet at most so long before another of their listener as answers are waited for; of too
+    many the latest. SCTP sends again what was lost."""
+    udp = [f for f in flows if f.proto == socket.IPPROTO_UDP]
+    latest: dict[int, int] = {}
+    for f in udp:
+        latest[f.port] = max(f.left, latest.get(f.port, 0))
+    lately = [f for f in udp if latest[f.port] - f.left <= ruleset.LATE_S]
+    return heapq.nlargest(ruleset.MOST_LATE, lately, key=lambda f: f.left)

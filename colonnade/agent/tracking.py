@@ -68,11 +68,12 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A flow that we translated. ``place`` and ``reply`` say from where to where its client's packets go and its
-    member's; ``left``: seconds of silence until it ends by itself."""
+    """A flow that we translated. ``port``: the VIP's; ``place`` and ``reply`` say from where to where its client's
+    packets go and its member's; ``left``: seconds of silence until it ends by itself."""
 
     family: int
     proto: int
+    port: int
     place: bytes
     reply: bytes
     left: int
@@ -114,7 +115,7 @@ class Tracking(Netlink):
             case [(int(mark), _)]:
                 asked += _attr(_MARK, _be(mark)) + _attr(_MARK_MASK, _be(0xFFFFFFFF))
         return [
-            _entry(body, flow[0])
+            _entry(body, flow)
             for body in self._each(_CT_GET, _DUMP, asked)
             if (flow := _flow(body)) and not drops_of(flow).isdisjoint(drops)
         ]
@@ -137,9 +138,8 @@ class Tracking(Netlink):
         made += _attr(_STATUS, _be(_COPIED)) + _attr(_TIMEOUT, _be(seconds))
         try:
             self._ask(_CT_NEW, _ACK | _CREATE | _EXCL, made)
-        except (
-            FileExistsError
-        ):  # the client was moved a moment ago, or another one with these ports: the last one counts
+        except FileExistsError:
+            # The client, or another one with these ports, was moved a moment ago: the last one counts.
             self._delete([(entry.family, place) for place in (entry.place, entry.reply)], there)
             self._ask(_CT_NEW, _ACK | _CREATE | _EXCL, made)
         return member, ours
@@ -189,10 +189,10 @@ def _flow(body: bytes) -> Flow | None:
     return (*place, mark) if place and mark else None
 
 
-def _entry(body: bytes, proto: int) -> Entry:
+def _entry(body: bytes, flow: Flow) -> Entry:
     parts = dict(_attrs(body, 4, len(body)))
     return Entry(
-        family=body[0], proto=proto, place=parts[_TUPLE], reply=parts.get(_REPLY, b""),
+        family=body[0], proto=flow[0], port=flow[1], place=parts[_TUPLE], reply=parts.get(_REPLY, b""),
         left=_number(parts.get(_TIMEOUT, b"")),
     )  # fmt: skip
 

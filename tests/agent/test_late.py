@@ -203,20 +203,31 @@ class Books:
         return (b"\x0a\0\0\1", b"\0\x35"), (b"\x0a\0\0\2", entry.left.to_bytes(2))
 
 
+def test_flows_that_were_silent_for_long_have_no_answers_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules, "load", lambda *_: None)
+    books, left = Books(9), {53: (600, 595, 594, 1), 54: (30, 25, 24)}  # each listener has an idle time of its own
+    flows = [
+        Entry(family=2, proto=socket.IPPROTO_UDP, port=port, place=b"", reply=b"", left=n)
+        for port, those in left.items() for n in those
+    ]  # fmt: skip
+    late.expect(flows, cast("Any", books), "nowhere")
+    assert sorted(books.copied) == [25, 30, 595, 600]
+
+
 def test_of_too_many_those_that_were_heard_last_and_none_of_sctp(monkeypatch: pytest.MonkeyPatch) -> None:
     texts: list[str] = []
     monkeypatch.setattr(ruleset, "MOST_LATE", 3)
     monkeypatch.setattr(rules, "load", lambda text, namespace: texts.append(text))
     udp, sctp = (
-        [Entry(family=2, proto=p, place=b"", reply=b"", left=n) for n in (10, 50, 30, 49, 20)]
+        [Entry(family=2, proto=p, port=53, place=b"", reply=b"", left=n) for n in (46, 50, 48, 49, 47)]
         for p in (socket.IPPROTO_UDP, socket.IPPROTO_SCTP)
     )
     books = Books(9)
     late.expect([*sctp, *udp], cast("Any", books), "nowhere")
-    assert sorted(books.copied) == [30, 49, 50]
+    assert sorted(books.copied) == [48, 49, 50]
     assert texts == [
         "add element inet datagrams late4 { 10.0.0.1 . 53 . 50 . 10.0.0.2, 10.0.0.1 . 53 . 49 . 10.0.0.2, "
-        "10.0.0.1 . 53 . 30 . 10.0.0.2 }\n"
+        "10.0.0.1 . 53 . 48 . 10.0.0.2 }\n"
     ]
     late.expect(sctp, cast("Any", books), "nowhere")
     late.expect(udp, cast("Any", Books(2)), "nowhere")  # the members go all the same
