@@ -234,6 +234,20 @@ def test_a_silent_member_is_not_waited_for(tmp_path):
         assert _answer(client).startswith(b"HTTP/1.1 504")
 
 
+def test_a_member_that_takes_no_connection_is_not_waited_for(tmp_path):
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, ExitStack() as held:
+        port = full.getsockname()[1]
+        for _ in range(4):  # whose handshakes fill the queue: the next one is not answered
+            waiting = held.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.1", port))
+        with (
+            _serving(_tree([port], listener={"timeout_member_connect": 100}), tmp_path) as front,
+            socket.create_connection(("127.0.0.1", front), 4) as client,  # the default would take four times 5 s
+        ):
+            assert _answer(client).startswith(b"HTTP/1.1 503")
+
+
 def _answer(client):
     client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     return client.recv(4096)
