@@ -121,6 +121,9 @@ def monitor(value: HealthMonitor, given: Collection[str]) -> None:
             raise Invalid(f"Validation failure: {wrong} is for health monitors of type HTTP or HTTPS only.")
     if value.domain_name is not None and (value.http_version is None or value.http_version < 1.1):
         raise Invalid("Validation failure: domain_name needs http_version 1.1.")
+    first, _, last = (value.expected_codes or "").partition("-")
+    if last and last < first:
+        raise Invalid(f"Validation failure: expected_codes: no code is from {first} to {last}.")
 
 
 def monitor_allowed(kind: MonitorType, *, ping: bool) -> None:
