@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -26,7 +27,7 @@ from colonnade.settings import Settings
 log = logging.getLogger(__name__)
 _NAMES = ("demo-1", "demo-2")
 _UID = 9990  # of the installation's 10000, counted from the end that amphorae do not reach
-_UDP_PORT = 53
+_WEB_PORT, _UDP_PORT = 80, 53
 _WEB_SERVER = """\
 defaults
   mode http
@@ -50,7 +51,8 @@ class _Server:
 
 
 def run(settings: Settings, stop: threading.Event) -> int:
-    """Keep the servers there until ``stop``; then they stay until ``remove``."""
+    """Keep the servers there until ``stop``; then they stay until ``remove``. Who waits for them is told where they are
+    when they answer."""
     here = Installation(state=settings.state, tag=settings.agent.tag, slot=settings.agent.slot)
     told = here.state / "demo.env"
     servers: list[_Server] = []
@@ -65,7 +67,9 @@ def run(settings: Settings, stop: threading.Event) -> int:
         except (OSError, KeyError, http.client.HTTPException) as e:
             log.info("not yet", extra={"reason": repr(e)})  # the API or the fabric is still on its way
             continue
-        complete = True
+        complete = complete or all(_answers(here, server) for server in servers)
+        if not complete:
+            continue
         text = f'MEMBERS="{" ".join(s.address for s in servers)}"\n'
         if not told.exists() or told.read_text() != text:
             told.write_text(text)
@@ -107,6 +111,22 @@ def _keep(
             )
             running[words] = started.pid
             log.info("started", extra={"server": server.name, "address": server.address, "program": words[0]})
+
+
+def _answers(here: Installation, server: _Server) -> bool:
+    """Whether both of its programs are at work: the one takes connections, the other has an answer."""
+    try:
+        with namespaces.inside(f"{here.prefix}{server.name}"):
+            web = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            greeting = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with web, greeting:
+            for s, port in ((web, _WEB_PORT), (greeting, _UDP_PORT)):
+                s.settimeout(1)
+                s.connect((server.address, port))
+            greeting.send(b"\n")
+            return bool(greeting.recv(1))
+    except OSError:
+        return False
 
 
 def _programs(here: Installation, settings: Settings, server: _Server) -> list[tuple[str, ...]]:

@@ -2,10 +2,17 @@
 
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 from databases import DATABASES, KINDS
 
 from colonnade.store.store import Store
+
+# The same examples on every run and machine: what is found is found by who changes something. To look for more:
+# --hypothesis-profile=search. No deadline: how long an example takes says what else the machine does.
+hypothesis.settings.register_profile("same", derandomize=True, database=None, deadline=None)
+hypothesis.settings.register_profile("search", deadline=None, max_examples=1000)
+hypothesis.settings.load_profile("same")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

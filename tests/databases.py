@@ -7,7 +7,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import NullPool, create_engine, exc, text
+from support import free_port
 
 from colonnade.store import schema
 from colonnade.store.local_tables import metadata
@@ -28,7 +28,7 @@ _QUICK = {  # for tests: nothing has to survive a power cut
     "postgresql": ("fsync=off", "synchronous_commit=off"),
 }
 _USER = "nobody"
-_PATIENCE_S = 60
+_PATIENCE_S = 120
 _PACKAGES = {
     "mariadb": "mariadbd mariadb-server-core",
     "postgresql": "/usr/lib/postgresql/15/bin/postgres postgresql-15",
@@ -177,7 +177,7 @@ def server(kind: str, *options: str) -> Iterator[Server]:
     try:
         shutil.chown(place, _USER)
         _initialize(kind, place)
-        made = Server(kind, place, _free_port(), options)
+        made = Server(kind, place, free_port(), options)
         made.start()
         try:
             yield made
@@ -209,9 +209,3 @@ def _install(kind: str) -> None:
 
 def _group() -> int:
     return pwd.getpwnam(_USER).pw_gid
-
-
-def _free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])

@@ -37,7 +37,6 @@ exec ping -n -q -c 1 "$2" >/dev/null 2>&1
 """
 # A websocket may be silent much longer than a request; an hour is what browsers' and proxies' keep-alives stay under.
 _TUNNEL_MS = 3_600_000
-_LONGEST_S = 0x7FFFFFFF // 1000
 _PEER = "colonnade"
 # On loopback in the amphora's own namespace: a new process fetches the stick tables there from the one it replaces.
 _PEER_ADDRESS = "127.0.0.1:1025"
@@ -279,7 +278,7 @@ def _sticking(listener: Listener, pool: Pool, kind: PersistenceType) -> Iterator
 
 
 def _checking(monitor: HealthMonitor, vips: Sequence[str]) -> Iterator[Line]:
-    yield ("timeout", "check", _interval(monitor.timeout))
+    yield ("timeout", "check", f"{max(monitor.timeout, 1)}s")
     if monitor.type is MonitorType.PING:
         yield ("option", "external-check")
         yield ("external-check", "path", "/usr/bin:/bin")
@@ -288,11 +287,6 @@ def _checking(monitor: HealthMonitor, vips: Sequence[str]) -> Iterator[Line]:
         yield ("option", "httpchk")
         yield ("http-check", "send", *_request(monitor, vips))
         yield ("http-check", "expect", "status", (monitor.expected_codes or "200").replace(" ", ""))
-
-
-def _interval(seconds: int) -> str:
-    """As far as HAProxy's timers go, which end after 24 days: with more it would refuse every change."""
-    return f"{min(max(seconds, 1), _LONGEST_S)}s"
 
 
 def _request(monitor: HealthMonitor, vips: Sequence[str]) -> Line:
@@ -327,7 +321,7 @@ def _server(
 
 
 def _check(member: Member, pool: Pool, monitor: HealthMonitor) -> Line:
-    line: Line = ("check", "inter", _interval(monitor.delay))
+    line: Line = ("check", "inter", f"{max(monitor.delay, 1)}s")
     line += ("fall", str(monitor.max_retries_down), "rise", str(monitor.max_retries))
     if member.monitor_address:
         line += ("addr", bracketed(member.monitor_address))

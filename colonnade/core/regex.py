@@ -1,4 +1,5 @@
-"""Regular expressions as HAProxy's library (PCRE2 10.42, not in UTF mode, nameless groups not numbered) reads them.
+"""Regular expressions as HAProxy's library (PCRE2 10.42, not in UTF mode) reads them; groups without a name are
+not counted there.
 
 Most of the language is Python's too, so Python's own parser finds most mistakes; what it takes and PCRE2 does not, or
 takes in another sense, is found here.
@@ -12,9 +13,9 @@ _POSIX = re.compile(
 )  # fmt: skip
 _POSIX_LIKE = re.compile(r"\[([:.=])[^\]]*\1\]")
 _FLAGS = re.compile(r"\(\?[imsx-]*[aLu]")
+_BY_NUMBER = re.compile(r"\\(?![1-7][0-7]{2})[1-9]|\(\?\([0-9]")  # three octal digits are a letter
 _NAME = re.compile(r"\(\?P<([^>]*)>")
 _REPEAT = re.compile(r"\{(\d*)(?:(,)(\d*))?\}")
-_NUMBERED = re.compile(r"\(\?\(\d|\\[1-9](?![0-7]{2})")  # \101 is a letter
 _MOST_REPEATS = 65535
 # PCRE2 writes a group out as often as it is repeated, and has room for so many bytes. Measured: at most 12 for a
 # letter, as in [é], and 12 for each group.
@@ -49,9 +50,9 @@ def problem(pattern: str) -> str | None:
 def _next(pattern: str, at: int) -> tuple[str | None, int, int]:
     """What is wrong with the next part outside a class, where the one after it begins, how often the part says to
     repeat something."""
-    if _NUMBERED.match(pattern, at):
-        return "groups have no numbers: give this one a name, (?P<name>...), and refer to it by (?P=name)", at + 1, 1
     match pattern[at]:
+        case "\\" | "(" if _BY_NUMBER.match(pattern, at):
+            return "groups are referred to by name: write (?P<x>...) and (?P=x), not (...) and \\1", at + 1, 1
         case "\\":
             return _escape(pattern, at), at + 2, 1
         case "[":

@@ -1,6 +1,7 @@
 """For tests of UDP and SCTP: members, clients, and the file that a bundle holds."""
 
 import contextlib
+import itertools
 import socket
 import subprocess
 import sys
@@ -19,6 +20,9 @@ from colonnade.agent.network import attach
 from colonnade.datagrams import Datagrams, Listener, Member, Monitor, Persistence, Pool
 
 __all__ = ["Datagrams", "Listener", "Member", "Monitor", "Persistence", "Pool"]
+
+
+_IPV6_MTU = 24  # linux/in6.h
 
 
 class Servers:
@@ -73,7 +77,7 @@ class Servers:
 
     def stop(self, name: str) -> None:
         self.running[name].kill()
-        self.running[name].wait(5)
+        self.running[name].wait(60)
 
 
 def member(servers: Servers, name: str, *, version: int = 4, **changes: Any) -> Member:
@@ -118,32 +122,50 @@ class Client:
     """A UDP socket of the host's, to a VIP: one flow."""
 
     def __init__(
-        self, vip: str, port: int = 53, *, namespace: str | None = None, source: tuple[str, int] | None = None
-    ) -> None:
+        self, vip: str, port: int = 53, *, namespace: str | None = None, source: tuple[str, int] | None = None,
+        patience: float = 20.0,
+    ) -> None:  # fmt: skip
         with namespaces.inside(namespace):
             self.socket = socket.socket(socket.AF_INET6 if ":" in vip else socket.AF_INET, socket.SOCK_DGRAM)
         if source:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # others may have the port elsewhere
             self.socket.bind(source)
         self.socket.connect((vip, port))
-        self.socket.settimeout(1)
+        if ":" in vip:  # else the first long packet tells that the networks take shorter ones, and is lost
+            self.socket.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU, 1400)
+        self.socket.settimeout(patience)
         self._number = 0
 
     def ask(self) -> list[str]:
         """Name, address and port that the member saw. Raises OSError."""
+        return self.hear(self.send())
+
+    def send(self, late: int = 0, size: int = 0) -> int:
+        """Only ask, with so many bytes more, to be answered so many milliseconds later. The number of the answer."""
         self._number += 1
-        self.socket.send(str(self._number).encode())
+        words = ["late", str(late)] if late else []
+        words += ["x" * size] if size else []
+        self.socket.send(" ".join([*words, str(self._number)]).encode())
+        return self._number
+
+    def hear(self, number: int) -> list[str]:
+        """The answer, as ``ask``'s; others that come before are lost."""
         while True:
-            *said, number = self.socket.recv(65536).decode().split(" ")
-            if number == str(self._number):
-                return said
+            said = self.socket.recv(65536).decode().split(" ")
+            if said[-1] == str(number):
+                return said[:3]
 
     def close(self) -> None:
         self.socket.close()
 
 
-def ask(vip: str, port: int = 53, **how: Any) -> str:
-    """The name of the member that answers a new flow."""
-    client = Client(vip, port, **how)
+# Those that the kernel would pick by chance may be an earlier flow's, which still leads to its member.
+_PORTS = itertools.cycle(range(10000, 19000))
+
+
+def ask(vip: str, port: int = 53, *, source: str = "", **how: Any) -> str:
+    """The name of the member that answers a new flow from this address."""
+    client = Client(vip, port, source=(source, next(_PORTS)), **how)
     try:
         return client.ask()[0]
     finally:
@@ -182,10 +204,11 @@ class Running:
                 t.join()
 
     def flow(self, rounds: int = 20) -> None:
-        """Wait until every flow has got so many more answers, or lost something."""
+        """Wait until every flow has got so many more answers. Nothing may be lost meanwhile."""
         goal = {n: len(a) + rounds for n, a in self.answers.items()}
-        for _ in range(1000):
-            if self.lost or all(len(self.answers[n]) >= g for n, g in goal.items()):
+        for _ in range(6000):
+            assert self.lost == []
+            if all(len(self.answers[n]) >= g for n, g in goal.items()):
                 return
             self._stop.wait(0.01)
         raise AssertionError("the flows stand still")

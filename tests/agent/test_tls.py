@@ -108,7 +108,7 @@ def shake(
 ) -> ssl.SSLSocket:  # fmt: skip
     how = how or context()
     how.check_hostname = False
-    raw = socket.create_connection((site.vip, 443), 10)
+    raw = socket.create_connection((site.vip, 443), 30)
     try:
         return how.wrap_socket(raw, server_hostname=name, session=session)
     except OSError:
@@ -280,7 +280,7 @@ def test_alpn(rig: Rig, offered: tuple[str, ...], wanted: list[str], chosen: str
 
 
 def curl(site: Site, *words: str) -> str:
-    command = ["curl", "-sk", "--max-time", "5", "--resolve", f"default.test:443:{site.vip}", *words]
+    command = ["curl", "-sk", "--max-time", "30", "--resolve", f"default.test:443:{site.vip}", *words]
     return subprocess.run([*command, "https://default.test/"], capture_output=True, text=True, check=True).stdout
 
 
@@ -338,7 +338,7 @@ def test_a_member_is_spoken_to_in_tls_by_the_name_that_the_client_asked_for(
 def test_members_of_a_plain_listener_are_asked_for_the_requests_host(rig: Rig, secure_members: dict[str, str]) -> None:
     site = Site(rig, protocol=ListenerProtocol.HTTP, protocol_port=80, default_tls_container_ref=None)
     to(site, secure_members["s1"], ca_tls_container_ref="ca")
-    connection = http.client.HTTPConnection(site.vip, timeout=3)
+    connection = http.client.HTTPConnection(site.vip, timeout=30)
     connection.request("GET", "/headers", headers={"Host": "default.test:80"})
     assert json.loads(connection.getresponse().read())["sni"] == "default.test"
     connection.close()
@@ -457,7 +457,7 @@ class Traffic:
 
     def flow(self, requests: int = 40) -> None:
         goal = self.done + requests
-        eventually(lambda: self.done >= goal, 20)
+        eventually(lambda: self.done >= goal)
 
     def _new(self) -> None:
         while not self._stop.wait(0.005):

@@ -294,7 +294,7 @@ def test_a_port_is_one_load_balancers_whoever_asks_at_the_same_moment(service: S
     together = threading.Barrier(4)
 
     def ask(_: int) -> Any:
-        together.wait(10)
+        together.wait(60)
         return service.send("POST", "loadbalancers", {"loadbalancer": {"vip_port_id": port.id}})
 
     with ThreadPoolExecutor(4) as pool:

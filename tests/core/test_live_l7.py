@@ -55,9 +55,9 @@ def _tree(members, policies):
 def _ask(front, path="/", headers=(), context=None):
     """Status, and the member's pool or the place that is redirected to."""
     if context:
-        connection = http.client.HTTPSConnection("127.0.0.1", front, timeout=10, context=context)
+        connection = http.client.HTTPSConnection("127.0.0.1", front, timeout=60, context=context)
     else:
-        connection = http.client.HTTPConnection("127.0.0.1", front, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", front, timeout=60)
     with ExitStack() as stack:
         stack.callback(connection.close)
         connection.putrequest("GET", path, skip_host=any(k.lower() == "host" for k, _ in headers))
@@ -204,7 +204,7 @@ def test_the_first_policy_that_matches_decides(first, second, members, tmp_path)
 def test_each_request_of_a_connection_is_decided_anew(members, tmp_path):
     policies = [{"action": "REDIRECT_TO_POOL", "redirect_pool_id": "p2", "rules": [{"PATH": {"EQUAL_TO": "/2"}}]}]
     with _serving(_tree(members, policies), tmp_path) as front, ExitStack() as stack:
-        connection = http.client.HTTPConnection("127.0.0.1", front, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", front, timeout=60)
         stack.callback(connection.close)
         seen = []
         for path in ("/1", "/2", "/1", "/2"):

@@ -101,7 +101,7 @@ def _echoed(values: list[str], place: str, tmp_path) -> list[str]:
             lines.append(("http-request", "set-var(txn.v)", f"str({argument(value)})", *here))
             lines.append((*back, "lf-string", "%[var(txn.v)]", *here))
     door = str(tmp_path / "door")
-    head = [("defaults",), ("mode", "http"), ("timeout", "client", "5s")]
+    head = [("defaults",), ("mode", "http"), ("timeout", "client", "60s")]
     config = text([[("global",), ("maxconn", "50"), ("httpclient.ssl.verify", "none")], head,
                    [("frontend", "f"), ("bind", door), *lines]])  # fmt: skip
     (tmp_path / "haproxy.cfg").write_text(config)
@@ -113,7 +113,7 @@ def _echoed(values: list[str], place: str, tmp_path) -> list[str]:
 def _running(config, door):
     process = subprocess.Popen(["haproxy", "-db", "-f", str(config)], stderr=subprocess.PIPE, text=True)
     try:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not _answers(door):
             assert process.poll() is None, process.stderr.read()
             assert time.monotonic() < deadline

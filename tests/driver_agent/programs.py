@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ class Programs:
     def _answers(self) -> bool:
         try:
             return requests.get(self.url, timeout=5).ok
-        except requests.ConnectionError:
+        except requests.RequestException:
             return False
 
     def kill(self, name: str) -> None:
@@ -56,13 +57,22 @@ class Programs:
         process.send_signal(signal.SIGKILL)
         process.wait()
 
+    @contextmanager
+    def with_another(self, name: str) -> Iterator[None]:
+        """While one more program runs."""
+        self.start(name)
+        try:
+            yield
+        finally:
+            self.kill(name)
+
     def stop(self) -> None:
         """All of them, in order."""
         for process in self._running.values():
             process.terminate()
         for process in self._running.values():
             try:
-                process.wait(15)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -92,11 +102,11 @@ class Programs:
             assert lb["provisioning_status"] == status, lb
             return lb
 
-        return eventually(look, 30)
+        return eventually(look, 60)
 
     def gone(self, path: str) -> None:
         """Wait until there is no such object."""
-        eventually(lambda: requests.get(f"{self.url}/v2/lbaas/{path}", timeout=30).status_code == 404, 30)
+        eventually(lambda: requests.get(f"{self.url}/v2/lbaas/{path}", timeout=30).status_code == 404, 60)
 
 
 def within(seconds: float, doing: Callable[[], Any]) -> Any:

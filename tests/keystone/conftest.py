@@ -3,7 +3,6 @@
 import base64
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import threading
@@ -26,6 +25,7 @@ from colonnade.local import setup
 from colonnade.local.network import LocalNetwork
 from colonnade.store import schema
 from colonnade.store.store import Store
+from tests.support import free_port
 
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = """
@@ -164,26 +164,19 @@ def _people(keystone: Keystone, admin: Any, url: str) -> None:
         identity.create_endpoint(service_id=service.id, interface="public", region_id="RegionOne", url=url + path)
 
 
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port: int = s.getsockname()[1]
-        return port
-
-
 def _run(argv: list[str]) -> None:
     done = subprocess.run(argv, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def _await(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         assert process.poll() is None, log.read_text()
         try:
-            if requests.get(url, timeout=5).ok:
+            if requests.get(url, timeout=30).ok:
                 return
-        except requests.ConnectionError:
+        except requests.RequestException:
             time.sleep(0.1)
     raise AssertionError(f"Keystone did not answer on {url}: {log.read_text()}")
 

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 import requests
 
 from tests.keystone.conftest import OURS
+from tests.support import eventually
 from tests.system.standalone import installation
 
 pytestmark = pytest.mark.keystone
@@ -81,9 +81,9 @@ def test_files_of_policy_count_for_its_roles_and_for_the_system(api: Any) -> Non
     file = api.settings_file.with_name("policy.yaml")
     for name, user in (("octavia-advanced-rbac", lola), ("keystone_default_roles_scoped", system)):
         file.write_text((SHIPPED / f"{name}-policy.yaml").read_text())
-        _until(lambda user=user: api.ask(user, "GET", LBS).status_code == 200)
+        eventually(lambda user=user: api.ask(user, "GET", LBS).status_code == 200)
     file.unlink()
-    _until(lambda: api.ask(system, "GET", LBS).status_code == 403)
+    eventually(lambda: api.ask(system, "GET", LBS).status_code == 403)
 
 
 def test_the_stock_client_works_with_it(api: Any, stock_client: Any) -> None:
@@ -111,7 +111,7 @@ def test_try_runs_the_control_plane_alone_with_it(api: Any, tmp_path: Path) -> N
         body = {"loadbalancer": {"name": "alone", "vip_subnet_id": str(uuid.uuid4())}}
         made = ask(alice, "POST", body=body).json()["loadbalancer"]
         path = f"/{made['id']}"
-        _until(lambda: ask(alice, "GET", path).json()["loadbalancer"]["provisioning_status"] == "ACTIVE")
+        eventually(lambda: ask(alice, "GET", path).json()["loadbalancer"]["provisioning_status"] == "ACTIVE")
         assert made["project_id"] == alice.session.get_project_id()
         assert ask(bob, "GET", path).status_code == 403
         assert requests.get(url, timeout=30).status_code == 401
@@ -125,10 +125,3 @@ def test_while_keystone_is_away_new_tokens_wait_and_known_ones_work(api: Any) ->
     api.keystone.process.wait()
     assert api.ask(known, "GET", LBS).status_code == 200
     assert api.ask(fresh, "GET", LBS).status_code == 503
-
-
-def _until(true: Any) -> None:
-    deadline = time.monotonic() + 10
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)

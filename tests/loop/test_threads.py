@@ -14,9 +14,9 @@ from colonnade.store.tables import work
 from colonnade.worker.inbox import Inbox
 from colonnade.worker.loop import Worker
 from tests.loop.world import HandClock, World, a_world, with_settings
-from tests.support import eventually
+from tests.support import PATIENCE_S, eventually
 
-SOON = with_settings(sweep_interval_s=0.05, retry_longest_s=0.2, lease_s=5)
+SOON = with_settings(sweep_interval_s=0.05, retry_longest_s=0.2, lease_s=30)
 
 
 @contextmanager
@@ -30,7 +30,7 @@ def running(*workers: Worker) -> Iterator[None]:
     finally:
         stop.set()
         for thread in threads:
-            thread.join(20)
+            thread.join(PATIENCE_S)
     assert not any(t.is_alive() for t in threads)
 
 
@@ -44,10 +44,10 @@ def test_workers_and_writers_at_once_lose_nothing() -> None:
         world.clock = SystemClock()  # type: ignore[assignment]
         working: Counter[str] = Counter()
         together: list[str] = []
-        guard = threading.Lock()
+        guard, fate = threading.Lock(), random.Random(0)
 
         def watch(effect: str, moment: str) -> None:
-            if random.random() < 0.01:
+            if fate.random() < 0.01:
                 raise ConnectionError("now and then")
 
         def pushing(amphora: str, count: int) -> None:
@@ -91,9 +91,9 @@ def test_workers_and_writers_at_once_lose_nothing() -> None:
                 writer.start()
             world.delete(doomed)
             for writer in writers:
-                writer.join(20)
+                writer.join(PATIENCE_S)
             world.cloud.trouble = lambda effect, moment: None
-            eventually(lambda: settled(world) and world.tree(doomed) is None, 20)
+            eventually(lambda: settled(world) and world.tree(doomed) is None)
         assert together == []
         world.assert_matches()
 
@@ -103,7 +103,7 @@ def test_a_ring_is_answered_at_once_without_waiting_for_the_sweep() -> None:
         world.clock = SystemClock()  # type: ignore[assignment]
         with running(world.worker()):
             lb = world.create()
-            eventually(lambda: world.balancer(lb).provisioning_status == "ACTIVE", 10)
+            eventually(lambda: world.balancer(lb).provisioning_status == "ACTIVE")
 
 
 def test_the_sweep_finds_what_nobody_rang_for() -> None:
@@ -112,7 +112,7 @@ def test_the_sweep_finds_what_nobody_rang_for() -> None:
         lb = world.create()
         assert world.doorbell.wait(1) == {lb}
         with running(world.worker()):
-            eventually(lambda: world.balancer(lb).provisioning_status == "ACTIVE", 10)
+            eventually(lambda: world.balancer(lb).provisioning_status == "ACTIVE")
 
 
 def test_a_database_that_comes_back_is_used_again() -> None:
@@ -127,9 +127,9 @@ def test_a_database_that_comes_back_is_used_again() -> None:
 
         world.store.trouble = away
         with running(world.worker()):
-            eventually(lambda: len(failures) > 3, 10)
+            eventually(lambda: len(failures) > 3)
             world.store.trouble = lambda effect, moment: None
-            eventually(lambda: world.balancer(lb).provisioning_status == "ACTIVE", 10)
+            eventually(lambda: world.balancer(lb).provisioning_status == "ACTIVE")
 
 
 def test_an_inbox_gives_each_subject_to_one_thread_at_a_time() -> None:

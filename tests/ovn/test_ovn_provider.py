@@ -16,8 +16,8 @@ import pytest
 import requests
 
 from tests.driver_agent.programs import ROOT, Programs, within
-from tests.keystone.conftest import free_port
 from tests.ovn.northbound import Northbound
+from tests.support import free_port
 
 pytestmark = pytest.mark.ovn
 
@@ -152,6 +152,6 @@ def test_without_its_database_it_is_not_waited_for(ovn: Ovn) -> None:
     lb = ovn.balancer()
     ovn.northbound.close()
     body = {"listener": {"loadbalancer_id": lb, "protocol": "TCP", "protocol_port": 81}}
-    said = within(40, lambda: fault(ovn, "POST", "listeners", body, 500))
+    said = within(100, lambda: fault(ovn, "POST", "listeners", body, 500))
     assert said == "Provider 'ovn' reports error: it was not ready within 20 s."
     ovn.ask("GET", f"loadbalancers/{lb}", expect=200)

@@ -37,7 +37,7 @@ def together(*requests: Any) -> list[int]:
     start = threading.Barrier(len(requests))
 
     def send(request: Any) -> int:
-        start.wait(10)
+        start.wait(60)
         return int(request().status_code)
 
     with ThreadPoolExecutor(len(requests)) as pool:

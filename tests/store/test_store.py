@@ -71,7 +71,7 @@ def test_a_deadlocked_transaction_is_done_again(store: Store) -> None:
             for subject in (first, second):
                 conn.execute(update(ledger).where(ledger.c.subject == subject).values(attempts=ledger.c.attempts + 1))  # type: ignore[attr-defined]
                 if subject == first and len(tries) <= 2:
-                    both.wait(10)
+                    both.wait(60)
 
         store.written(do)
 
@@ -79,7 +79,7 @@ def test_a_deadlocked_transaction_is_done_again(store: Store) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert len(tries) >= 3
     with store.read() as conn:
         assert list(conn.execute(select(ledger.c.attempts)).scalars()) == [2, 2]

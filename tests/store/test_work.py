@@ -168,7 +168,7 @@ def test_first_writes_at_the_same_time_all_count(store: Store) -> None:
     for t in threads:
         t.start()
     for t in threads:
-        t.join(20)
+        t.join(60)
     assert row(store).generation == 8
 
 
@@ -184,5 +184,5 @@ def test_of_many_claims_at_the_same_time_one_wins(store: Store) -> None:
     for t in threads:
         t.start()
     for t in threads:
-        t.join(20)
+        t.join(60)
     assert len(won) == 1

@@ -164,15 +164,15 @@ class Fate:
 def assert_all_serve(s: Standalone, servers: list[WebServer]) -> None:
     """Every load balancer is well, and each of its listeners is answered by exactly the members that the API names."""
     admin, names = s.admin(), {server.port: server.name for server in servers}
-    eventually(lambda: not _unwell(admin), 30, every=0.2)
+    eventually(lambda: not _unwell(admin), every=0.2)
     for lb in admin.get("lbaas/loadbalancers"):
         for listener in admin.get(f"lbaas/listeners?loadbalancer_id={lb['id']}"):
             members = admin.get(f"lbaas/pools/{listener['default_pool_id']}/members")
             wanted = {names[m["protocol_port"]] for m in members}
             where = lb["vip_address"], listener["protocol_port"]
-            eventually(lambda where=where, wanted=wanted: _same(bodies(where[0], 12, where[1]), wanted), 20)
+            eventually(lambda where=where, wanted=wanted: _same(bodies(where[0], 12, where[1]), wanted))
         for fip in admin.get(f"/network/v2.0/floatingips?port_id={lb['vip_port_id']}"):
-            eventually(lambda fip=fip: None not in bodies(fip["floating_ip_address"], times=2), 10)
+            eventually(lambda fip=fip: None not in bodies(fip["floating_ip_address"], times=2))
 
 
 def _unwell(admin: Api) -> list[Any]:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-_TIMEOUT_S = 5.0
+_TIMEOUT_S = 15.0
 _TOLD = 20  # failures that are told in words
 
 
@@ -71,7 +71,7 @@ def load(*shares: Share) -> Iterator[list[Outcome]]:
                 process.stdin = None
         for process in processes:
             try:
-                told = json.loads(process.communicate(timeout=60)[0])
+                told = json.loads(process.communicate(timeout=120)[0])
                 outcomes.append(Outcome(**{**told, "failed": [tuple(f) for f in told["failed"]]}))
             finally:
                 process.kill()

@@ -7,7 +7,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from stock_client import Client
-from support import eventually
+from support import PATIENCE_S, eventually, free_port
 
 from colonnade import supervisor
 
@@ -42,13 +41,6 @@ _BELONGS = (  # table, column, tables that have what it names
 def run(*words: str, check: bool = True, **more: Any) -> "subprocess.CompletedProcess[str]":
     """A program, its output as text."""
     return subprocess.run(words, check=check, capture_output=True, text=True, **more)
-
-
-def free_port() -> int:
-    """A TCP port that nobody listens on now."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 @dataclass
@@ -112,7 +104,7 @@ class Api:
         """As shown."""
         return self.get(f"lbaas/loadbalancers/{lb_id}")
 
-    def until_active(self, lb_id: str, seconds: float = 30) -> Any:
+    def until_active(self, lb_id: str, seconds: float = PATIENCE_S) -> Any:
         """Wait for ACTIVE; answers the load balancer."""
 
         def active() -> Any:
@@ -121,7 +113,7 @@ class Api:
 
         return eventually(active, seconds)
 
-    def until_gone(self, lb_id: str, seconds: float = 30) -> None:
+    def until_gone(self, lb_id: str, seconds: float = PATIENCE_S) -> None:
         """Wait for 404."""
         eventually(lambda: self.ask("GET", f"lbaas/loadbalancers/{lb_id}").status == 404, seconds)
 
@@ -173,7 +165,8 @@ class Standalone:
 
     def stop(self, *more: str) -> None:
         """./try --stop."""
-        run(str(ROOT / "try"), "--stop", "--state", str(self.state), *more)
+        done = run(str(ROOT / "try"), "--stop", "--state", str(self.state), *more, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
 
     def logs(self) -> str:
         """The end of each log, for a failed assertion."""
@@ -227,7 +220,7 @@ class Standalone:
 
     def pid(self, program: str) -> int:
         """The process that runs a program now."""
-        return eventually(lambda: supervisor.running(self.state / "run" / f"{program}.pid"), 15)
+        return eventually(lambda: supervisor.running(self.state / "run" / f"{program}.pid"))
 
     def kill(self, program: str) -> None:
         """kill -9."""
@@ -276,10 +269,16 @@ class Standalone:
         return found
 
     def haproxy_of(self, lb_id: str) -> int:
-        """The one HAProxy process of a load balancer."""
+        """The HAProxy process of a load balancer, once it is the only one: one that it replaces ends with its last
+        connection."""
         amphorae = self.admin().get(f"/load-balancer/v2/octavia/amphorae?loadbalancer_id={lb_id}")
-        (pid,) = (p for p, owner in self.haproxies().items() if owner in {a["id"] for a in amphorae})
-        return pid
+
+        def the_only() -> int:
+            pids = [p for p, owner in self.haproxies().items() if owner in {a["id"] for a in amphorae}]
+            assert len(pids) == 1, pids
+            return pids[0]
+
+        return eventually(the_only)
 
     def namespaces(self) -> set[str]:
         """Names of this installation's namespaces."""
@@ -410,6 +409,7 @@ class WebServer:
         self.name = name
         self.healthy = True
         self.requests = 0
+        self.asked_slowly = threading.Event()  # set: /slow was asked for
         self.hold = threading.Event()  # cleared: answers to /slow wait for it
         web = self
 
@@ -419,7 +419,8 @@ class WebServer:
             def do_GET(self) -> None:
                 checked = self.path.startswith("/healthcheck")
                 if self.path.startswith("/slow"):
-                    web.hold.wait(30)
+                    web.asked_slowly.set()
+                    web.hold.wait(PATIENCE_S)
                 if not checked:
                     web.requests += 1
                 body = web.name.encode()
@@ -446,7 +447,7 @@ class WebServer:
         self._server.server_close()
 
 
-def fetch(address: str, path: str = "/", timeout: float = 3, port: int = 80) -> str | None:
+def fetch(address: str, path: str = "/", timeout: float = 10, port: int = 80) -> str | None:
     """The body behind http://address/, None when there is no good answer."""
     conn = http.client.HTTPConnection(address, port, timeout=timeout)
     try:
@@ -472,7 +473,7 @@ def traffic(address: str, every: float = 0.005) -> Iterator[list[float]]:
 
     def go() -> None:
         while not stop.is_set():
-            if fetch(address, timeout=2) is None:
+            if fetch(address) is None:
                 failed.append(time.monotonic())
             stop.wait(every)
 

@@ -154,16 +154,16 @@ def _members(world: World) -> None:
     for n, address in enumerate(world.standalone.members):
         world.shown(f"loadbalancer member create --name m{n} --address {address} --protocol-port 80 pool --wait")
     world.names["address"] = world.shown("loadbalancer show lb")["vip_address"]
-    eventually(lambda: len(bodies(world.names["address"])) == 2, 20)
+    eventually(lambda: len(bodies(world.names["address"])) == 2)
 
 
 def _serves(world: World) -> None:
-    eventually(lambda: None not in bodies(world.names["address"]), 10)
+    eventually(lambda: None not in bodies(world.names["address"]))
 
 
 def _amphora(world: World) -> None:
     """The load balancer's amphora, which is another one than before."""
-    (row,) = eventually(lambda: _allocated(world), 20)
+    (row,) = eventually(lambda: _allocated(world))
     assert row["id"] != world.names.get("amphora")
     world.names["amphora"] = row["id"]
 

@@ -19,7 +19,6 @@ _FORMATTING = frozenset(  # how the client's own output looks
     {"--help", "--format", "--column", "--quote", "--noindent", "--max-width", "--fit-width", "--print-empty",
      "--prefix", "--variable"}
 )  # fmt: skip
-_SOON_S = 5
 _FASTER = 10
 
 
@@ -80,7 +79,7 @@ class Row:
         if self.keep:
             world.names[self.keep] = out["id"]
         if self.reads and "--wait" not in self.command:
-            eventually(lambda: self._read_back(world), _SOON_S)
+            eventually(lambda: self._read_back(world))
         elif self.reads:
             self._read_back(world)  # what was waited for is there
         else:

@@ -22,7 +22,7 @@ CA = pki.authority()
 def keys(standalone: Standalone, method: str, url: str, data: bytes | None = None, kind: str = "application/json",
          expect: tuple[int, ...] = (200, 201, 204)) -> Any:  # fmt: skip
     """One request to the key manager as whoever needs no token: the admin."""
-    connection = http.client.HTTPConnection("127.0.0.1", standalone.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", standalone.port, timeout=30)
     path = url.partition(f":{standalone.port}")[2]
     try:
         connection.request(method, path, data, {"Content-Type": kind, "Accept": "application/json"})
@@ -48,17 +48,9 @@ def served(vip: str) -> str:
     """The common name that a client sees on port 443."""
     how = ssl.create_default_context(cadata=CA.pem.decode())
     how.check_hostname = False
-    with socket.create_connection((vip, 443), 3) as raw, how.wrap_socket(raw, server_hostname="www.test") as wrapped:
+    with socket.create_connection((vip, 443), 10) as raw, how.wrap_socket(raw, server_hostname="www.test") as wrapped:
         peer: Any = wrapped.getpeercert()
         return str(dict(x[0] for x in peer["subject"])["commonName"])
-
-
-def alone(standalone: Standalone, lb_id: str) -> int | None:
-    """The load balancer's HAProxy process, once it is the only one."""
-    try:
-        return standalone.haproxy_of(lb_id)
-    except ValueError:
-        return None
 
 
 def test_a_certificate_is_stored_served_replaced_and_lost(
@@ -73,7 +65,7 @@ def test_a_certificate_is_stored_served_replaced_and_lost(
     }  # fmt: skip
     made = api.post("lbaas/listeners", {"listener": listener})
     api.until_active(lb["id"])
-    pid = eventually(lambda: alone(standalone, lb["id"]))
+    pid = standalone.haproxy_of(lb["id"])
     assert eventually(lambda: served(lb["vip_address"])) == "first"
 
     keys(standalone, "PUT", ref, CA.issue("second", "www.test").p12(), "application/octet-stream")

@@ -56,16 +56,16 @@ class _Users:
 def test_a_killed_program_leaves_nothing_undone(standalone: Standalone, api: Api, program: str) -> None:
     old = standalone.pid(program)
     with _Users(standalone, program) as users:
-        eventually(lambda: users.turns >= 2, 30)
+        eventually(lambda: users.turns >= 2)
         standalone.kill(program)
         if program != "keeper":  # the supervisor goes on without it
-            eventually(lambda: standalone.pid(program) != old, 30)
+            eventually(lambda: standalone.pid(program) != old)
         seen = users.turns
-        eventually(lambda: users.turns >= seen + 2, 30)
+        eventually(lambda: users.turns >= seen + 2)
     assert users.wrong == []
     eventually(standalone.nothing_left_over, 90, every=0.5)
     for lb in api.get("lbaas/loadbalancers"):
-        eventually(lambda lb=lb: None not in bodies(lb["vip_address"], 4), 20)
+        eventually(lambda lb=lb: None not in bodies(lb["vip_address"], 4))
     if program == "keeper":
         standalone.stop()
         standalone.start()

@@ -111,7 +111,8 @@ def _life_with(made: Standalone, database: Server) -> None:
 def test_the_demo_is_refused_without_an_agent(tmp_path: Path) -> None:
     settings = tmp_path / "noop.conf"
     settings.write_text(SETTINGS)
-    words = ("--state", f"/var/tmp/colonnade-{tmp_path.name}", "--port", "21590", "--demo", "--config", str(settings))
+    state, port = f"/var/tmp/colonnade-{tmp_path.name}", str(free_port())
+    words = ("--state", state, "--port", port, "--demo", "--config", str(settings))
     done = run(str(ROOT / "try"), *words, check=False)
     assert done.returncode == 1
     assert "--demo needs the agent" in done.stderr

@@ -47,7 +47,7 @@ def test_it_serves_beside_our_own(provided: Standalone) -> None:
 
     old = provided.pid("driver-agent")
     provided.kill("driver-agent")
-    eventually(lambda: provided.pid("driver-agent") != old, 30)
+    eventually(lambda: provided.pid("driver-agent") != old)
     provided.openstack(*f"loadbalancer set --name changed {theirs}".split())  # reported to the new one
     api.until_active(theirs)
     for lb_id in (ours["id"], theirs):

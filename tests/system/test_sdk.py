@@ -79,14 +79,14 @@ def outcomes(
         clouds.write_text(_clouds(standalone, projects))
         environment = {
             "PATH": os.environ["PATH"], "HOME": str(directory), "OS_CLIENT_CONFIG_FILE": str(clouds),
-            "OPENSTACKSDK_IMAGE": "amphora-x64-haproxy", "OS_TEST_TIMEOUT": "120", "OS_LOG_CAPTURE": "1",
+            "OPENSTACKSDK_IMAGE": "amphora-x64-haproxy", "OS_TEST_TIMEOUT": "500", "OS_LOG_CAPTURE": "1",
             "PYTHONWARNINGS": "ignore",
         }  # fmt: skip
         words = [sys.executable, str(Path(__file__).with_name("sdk_runner.py")), f"{_MODULE}.{_CASE}"]
         marked = [f"{n}!" if n in _ALONE else n for n in names]
         done = subprocess.run(
             [*words, str(directory), *projects], input="\n".join(marked), text=True, env=environment,
-            capture_output=True, timeout=600, check=False,
+            capture_output=True, timeout=900, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         yield directory
@@ -104,4 +104,4 @@ def test_of_the_sdk(outcomes: Path, name: str) -> None:
 
 @pytest.mark.usefixtures("outcomes")
 def test_they_leave_nothing_behind(standalone: Standalone) -> None:
-    eventually(standalone.nothing_left_over, 30)
+    eventually(standalone.nothing_left_over)

@@ -90,24 +90,25 @@ def test_a_failover_loses_at_most_what_is_in_flight(api: Api, lb: dict[str, str]
             api.until_active(lb["id"])
             eventually(lambda old=old: [a["id"] != old["id"] for a in api.get(path)] == [True])
     print(f"3 failovers: {_told(new, kept)}")
-    assert len(new.failed) <= 3 * 2
+    assert new.moments_lost <= 3
     assert len(kept.failed) <= 3 * 4  # as many connections are kept open
 
 
 def test_statistics_never_run_backwards(api: Api, standalone: Standalone, lb: dict[str, str]) -> None:
-    seen: list[dict[str, int]] = []
-    stop = threading.Event()
+    seen: dict[str, list[dict[str, int]]] = {f"loadbalancers/{lb['id']}": [], f"listeners/{lb['listener']}": []}
+    stop, wrong = threading.Event(), []
 
     def watch() -> None:
         while not stop.wait(0.1):
-            for path in (f"loadbalancers/{lb['id']}", f"listeners/{lb['listener']}"):
-                reply = api.ask("GET", f"lbaas/{path}/stats")
-                if reply.status == 200:
-                    seen.append(reply.body["stats"])
+            for path, stats in seen.items():
+                try:
+                    stats.append(api.get(f"lbaas/{path}/stats"))
+                except (OSError, AssertionError) as e:
+                    wrong.append(repr(e))
 
     def grown() -> None:
         now = api.get(f"lbaas/loadbalancers/{lb['id']}/stats")["total_connections"]
-        eventually(lambda: api.get(f"lbaas/loadbalancers/{lb['id']}/stats")["total_connections"] > now + 20, 20)
+        eventually(lambda: api.get(f"lbaas/loadbalancers/{lb['id']}/stats")["total_connections"] > now + 20)
 
     watcher = threading.Thread(target=watch)
     with probe(lb["vip"], rate=50):
@@ -128,8 +129,10 @@ def test_statistics_never_run_backwards(api: Api, standalone: Standalone, lb: di
         finally:
             stop.set()
             watcher.join()
-    for kind in (seen[::2], seen[1::2]):  # the watcher asks for both in turn
-        for before, after in itertools.pairwise(kind):
+    assert wrong == []
+    for stats in seen.values():
+        assert len(stats) > 10
+        for before, after in itertools.pairwise(stats):
             assert all(before[c] <= after[c] for c in _COUNTERS), (before, after)
 
 

@@ -3,12 +3,13 @@
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable
 
 import pytest
 from standalone import PROGRAMS, Api, Standalone, WebServer, bodies, fetch, traffic
-from support import eventually
+from support import PATIENCE_S, eventually
+
+from colonnade import supervisor
 
 pytestmark = [pytest.mark.system, pytest.mark.root]
 
@@ -26,7 +27,7 @@ def _members(api: Api, lb_id: str) -> dict[str, dict[str, object]]:
 def _serving(api: Api, name: str, members: list[dict[str, object]], **more: object) -> tuple[str, str]:
     """A load balancer that answers: its id and VIP."""
     lb = api.until_active(api.create(name, members, **more)["id"])
-    eventually(lambda: fetch(lb["vip_address"]), 15)
+    eventually(lambda: fetch(lb["vip_address"]))
     return lb["id"], lb["vip_address"]
 
 
@@ -36,13 +37,14 @@ def test_a_failing_member_gets_no_traffic_and_says_why(api: Api, web: Web) -> No
     lb_id, vip = _serving(api, "sick", members, monitor=MONITOR)
     eventually(lambda: bodies(vip) == {"good", "bad"})
     bad.healthy = False
-    eventually(lambda: _members(api, lb_id)["bad"]["operating_status"] == "ERROR", 20)
-    assert "503" in str(_members(api, lb_id)["bad"]["reason"])
-    assert bodies(vip, 20) == {"good"}
+    eventually(lambda: _members(api, lb_id)["bad"]["operating_status"] == "ERROR")
+    eventually(lambda: "503" in str(_members(api, lb_id)["bad"]["reason"]))
+    assert "bad" not in bodies(vip, 20)
+    eventually(lambda: bodies(vip) == {"good"})
     bad.healthy = True
-    eventually(lambda: _members(api, lb_id)["bad"]["operating_status"] == "ONLINE", 20)
+    eventually(lambda: _members(api, lb_id)["bad"]["operating_status"] == "ONLINE")
     eventually(lambda: bodies(vip) == {"good", "bad"})
-    assert not _members(api, lb_id)["bad"].get("reason")
+    eventually(lambda: not _members(api, lb_id)["bad"].get("reason"))
 
 
 def test_a_drained_member_finishes_what_it_has(api: Api, web: Web) -> None:
@@ -50,20 +52,18 @@ def test_a_drained_member_finishes_what_it_has(api: Api, web: Web) -> None:
     lb_id, vip = _serving(api, "drain", [leaving.member(name="leaving")])
     (pool,) = api.get(f"lbaas/pools?loadbalancer_id={lb_id}")
     answers: list[str | None] = []
-    slow = threading.Thread(target=lambda: answers.append(fetch(vip, "/slow", timeout=30)))
-    before = leaving.requests
+    slow = threading.Thread(target=lambda: answers.append(fetch(vip, "/slow", timeout=PATIENCE_S)))
     slow.start()
-    # /slow is counted when it is let go, so the connection itself is what can be waited for.
-    eventually(lambda: leaving.hold.is_set() or slow.is_alive())
+    assert leaving.asked_slowly.wait(PATIENCE_S)
     api.post(f"lbaas/pools/{pool['id']}/members", {"member": staying.member(name="staying")})
     member = _members(api, lb_id)["leaving"]["id"]
     api.put(f"lbaas/pools/{pool['id']}/members/{member}", {"member": {"weight": 0}})
     api.until_active(lb_id)
     eventually(lambda: bodies(vip) == {"staying"})
+    assert answers == []
     leaving.hold.set()
-    slow.join(30)
+    slow.join()
     assert answers == ["leaving"]
-    assert leaving.requests >= before
 
 
 def test_a_backup_member_serves_only_when_the_others_are_down(api: Api, web: Web) -> None:
@@ -72,9 +72,9 @@ def test_a_backup_member_serves_only_when_the_others_are_down(api: Api, web: Web
     _, vip = _serving(api, "backup", members, monitor=MONITOR)
     eventually(lambda: bodies(vip) == {"first"})
     first.healthy = False
-    eventually(lambda: bodies(vip) == {"spare"}, 20)
+    eventually(lambda: bodies(vip) == {"spare"})
     first.healthy = True
-    eventually(lambda: bodies(vip) == {"first"}, 20)
+    eventually(lambda: bodies(vip) == {"first"})
 
 
 def test_weights_and_members_change_without_a_failed_request(api: Api, web: Web) -> None:
@@ -89,13 +89,20 @@ def test_weights_and_members_change_without_a_failed_request(api: Api, web: Web)
     assert failed == []
 
 
-def test_a_killed_haproxy_is_back_at_once(standalone: Standalone, api: Api) -> None:
+def test_the_agent_alone_brings_a_killed_haproxy_back(standalone: Standalone, api: Api) -> None:
+    """How soon is bench/run's to measure: 0.2 s on a quiet machine. Here nobody else can have done it."""
     lb_id, vip = _serving(api, "respawn", [{"address": m, "protocol_port": 80} for m in standalone.members])
     old = standalone.haproxy_of(lb_id)
-    os.kill(old, signal.SIGKILL)
-    killed = time.monotonic()
-    eventually(lambda: fetch(vip, timeout=0.5), 10, every=0.002)
-    assert time.monotonic() - killed < 1.0  # 0.2 on a quiet machine: bench/run measures it
+    others = [standalone.pid(p) for p in ("worker", "health-manager", "housekeeping")]
+    for pid in others:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        os.kill(old, signal.SIGKILL)
+        eventually(lambda: supervisor.started(old) is None)
+        eventually(lambda: fetch(vip))
+    finally:
+        for pid in others:
+            os.kill(pid, signal.SIGCONT)
     assert standalone.haproxy_of(lb_id) != old
 
 
@@ -125,7 +132,7 @@ def test_failover_replaces_the_amphora(standalone: Standalone, api: Api) -> None
         api.until_active(lb_id)
         eventually(lambda: [a["id"] for a in api.get(path)] != [old["id"]] and len(api.get(path)) == 1)
     assert len(failed) <= 2  # what was in flight
-    eventually(standalone.nothing_left_over, 20)
+    eventually(standalone.nothing_left_over)
 
 
 def _alive(pid: int) -> bool:
