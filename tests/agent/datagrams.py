@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rig import Rig, new_id
+from rig import Rig, eventually, new_id
 
 from colonnade import datagrams, wire
 from colonnade.agent import namespaces
@@ -31,6 +31,7 @@ class Servers:
     def __init__(self, rig: Rig) -> None:
         self.rig = rig
         self.running: dict[str, subprocess.Popen[str]] = {}
+        self._asked: set[int] = set()
         for n in range(1, 5):
             self.place(f"u{n}", 250 + n)
             self.start(f"u{n}")
@@ -73,7 +74,12 @@ class Servers:
         out = self.running[name].stdout
         assert out is not None
         assert out.readline() == "ready\n"
+        threading.Thread(target=lambda: self._asked.update(map(int, out)), daemon=True).start()
         self.rig.members.append(self.running[name])  # type: ignore[arg-type]
+
+    def asked(self, *numbers: int) -> None:
+        """Wait until members have these questions, to be answered late: a busy kernel takes packets up late."""
+        eventually(lambda: self._asked.issuperset(numbers))
 
     def stop(self, name: str) -> None:
         self.running[name].kill()
@@ -118,6 +124,9 @@ def bundle(rig: Rig, amphora: str, want: Datagrams, config: str | None = None, *
     return replace(made, files={**made.files, **text})
 
 
+_NUMBERS = itertools.count(1)  # of questions
+
+
 class Client:
     """A UDP socket of the host's, to a VIP: one flow."""
 
@@ -134,7 +143,6 @@ class Client:
         if ":" in vip:  # else the first long packet tells that the networks take shorter ones, and is lost
             self.socket.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU, 1400)
         self.socket.settimeout(patience)
-        self._number = 0
 
     def ask(self) -> list[str]:
         """Name, address and port that the member saw. Raises OSError."""
@@ -142,11 +150,11 @@ class Client:
 
     def send(self, late: int = 0, size: int = 0) -> int:
         """Only ask, with so many bytes more, to be answered so many milliseconds later. The number of the answer."""
-        self._number += 1
+        number = next(_NUMBERS)
         words = ["late", str(late)] if late else []
         words += ["x" * size] if size else []
-        self.socket.send(" ".join([*words, str(self._number)]).encode())
-        return self._number
+        self.socket.send(" ".join([*words, str(number)]).encode())
+        return number
 
     def hear(self, number: int) -> list[str]:
         """The answer, as ``ask``'s; others that come before are lost."""

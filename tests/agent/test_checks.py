@@ -60,11 +60,11 @@ def test_a_group_of_few_is_checked_beside_one_of_many(monkeypatch: pytest.Monkey
 
     def changed() -> None:  # in the checks' thread, after the first of many
         some.set()
-        go_on.wait(30)
+        go_on.wait(60)
 
     many, few = Group(cast(Any, None), changed), Group(cast(Any, None), lambda: None)
     checks.watch(many, targets("10.0.0.1", 2000))
-    assert some.wait(30)
+    assert some.wait(60)
     before = len(begun)
     assert before < 200
     checks.watch(few, targets("10.0.0.2", 3))

@@ -41,7 +41,7 @@ def test_a_floating_ip_leads_to_the_vip_until_it_is_taken_away(rig: Rig, vip: st
 
 def test_an_unknown_floating_address_is_refused_not_sent_in_circles(rig: Rig) -> None:
     with pytest.raises(OSError) as refused:
-        get(f"{rig.net}.255.99", timeout=2)
+        get(f"{rig.net}.255.99")  # the kernel says so once a second to each host, and others may have used that up
     assert "unreachable" in str(refused.value).lower() or "no route" in str(refused.value).lower()
 
 

@@ -196,7 +196,7 @@ words = st.text(st.characters(min_codepoint=32, exclude_categories=("Cc", "Cs"))
 
 
 @given(st.lists(words.filter(lambda v: v.strip("\t ") and v[0] != " "), min_size=3, max_size=3))
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 def test_whatever_a_user_may_set_comes_through_while_haproxy_runs(rig: Rig, values: list[str]) -> None:
     _come_through(Site(rig), *values)
     rig.forget()

@@ -383,7 +383,7 @@ def _checked_when_added(site: Site, right: tuple[str, ...]) -> None:
             and states[good.id].status == "UP" and states[good.id].check[:4] in right
         )  # fmt: skip
 
-    site.rig.beat(site.bundle.amphora_id, settled, 8)
+    site.rig.beat(site.bundle.amphora_id, settled)
 
 
 @pytest.mark.parametrize("protocol", [PoolProtocol.PROXY, PoolProtocol.PROXYV2])

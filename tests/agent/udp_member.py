@@ -1,6 +1,6 @@
 """A member that answers each datagram with its name, the sender, and the datagram. Arguments: NAME ADDRESS PORT ...
 
-A datagram ``late MILLISECONDS ...`` is answered so much later.
+A datagram ``late MILLISECONDS ...`` is answered so much later; its last word is told at once on standard output.
 """
 
 import heapq
@@ -24,6 +24,7 @@ while True:
         if data.startswith(b"late "):
             due = time.monotonic() + int(data.split(b" ")[1]) / 1000
             heapq.heappush(waiting, (due, key.fileobj.fileno(), answer, sender))
+            print(data.split(b" ")[-1].decode(), flush=True)
         else:
             key.fileobj.sendto(answer, sender)
     while waiting and waiting[0][0] <= time.monotonic():

@@ -101,7 +101,7 @@ def test_long_cookies_that_begin_alike_are_told_apart(tmp_path):
         front = stack.enter_context(_serving(given, tmp_path))
 
         def ask(cookie=""):
-            connection = http.client.HTTPConnection("127.0.0.1", front, timeout=5)
+            connection = http.client.HTTPConnection("127.0.0.1", front, timeout=60)
             connection.request("GET", "/", headers={"Cookie": cookie})
             with connection.getresponse() as answer:
                 return answer.headers["Set-Cookie"]

@@ -54,7 +54,7 @@ def test_nasty_strings_come_back_unchanged(place, tmp_path):
 
 
 @given(st.lists(hostile, min_size=1, max_size=25))
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @pytest.mark.parametrize("place", ["string", "log-format", "argument"])
 def test_any_string_comes_back_unchanged(place, tmp_path, values):
     assert _echoed(values, place, tmp_path) == values
@@ -65,7 +65,7 @@ cookie_names = st.text(st.sampled_from("!#$%&'*+-.^_`|~0aZ"), min_size=1, max_si
 
 
 @given(printable, printable, cookie_names)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 def test_haproxy_takes_whatever_a_user_may_set(haproxy_says, path, domain, cookie):
     given = {
         "listeners": [{"id": "web", "default_pool_id": "p1"}],

@@ -47,7 +47,7 @@ def port() -> Iterator[int]:
             yield listener.getsockname()[1]
         finally:
             server.terminate()
-            assert server.wait(10) == 0
+            assert server.wait(60) == 0
 
 
 def asked(connection: http.client.HTTPConnection) -> bytes:
@@ -56,7 +56,7 @@ def asked(connection: http.client.HTTPConnection) -> bytes:
 
 
 def client(port: int, source: str = "127.0.0.1") -> http.client.HTTPConnection:
-    return http.client.HTTPConnection("127.0.0.1", port, timeout=10, source_address=(source, 0))
+    return http.client.HTTPConnection("127.0.0.1", port, timeout=60, source_address=(source, 0))
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def half_open(port: int) -> Iterator[list[socket.socket]]:
 
 def connect(port: int, half_open: list[socket.socket], source: str) -> None:
     for _ in range(MANY):
-        s = socket.create_connection(("127.0.0.1", port), 10, source_address=(source, 0))
+        s = socket.create_connection(("127.0.0.1", port), 60, source_address=(source, 0))
         s.sendall(b"GET / HTTP/1.1\r\nX-Slow: ")
         half_open.append(s)
 
