@@ -245,6 +245,7 @@ WRONG_MONITORS: list[tuple[Any, int]] = [
     ({"type": "HTTP", "expected_codes": "200,\n204"}, 400), ({"type": "HTTP", "expected_codes": "\uff12" * 3}, 400),
     ({"type": "HTTP", "expected_codes": "20"}, 400), ({"type": "HTTP", "http_method": "BREW"}, 400),
     ({"type": "HTTP", "http_version": 2.0}, 400), ({"type": "HTTP", "domain_name": "a.b"}, 400),
+    ({"type": "HTTP", "expected_codes": "204-200"}, 400), ({"type": "HTTP", "expected_codes": "200-200"}, 201),
     ({"type": "HTTP", "http_version": 1.0, "domain_name": "a.b"}, 400), ({"type": "UDP-CONNECT"}, 400),
     ({"type": "SCTP"}, 400), ({"pool_id": nobody_has()}, 404), ({"pool_id": None}, 400), ({}, 201),
     ({"type": "HTTP", "http_version": "1.1", "domain_name": "a.b"}, 201),

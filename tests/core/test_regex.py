@@ -38,6 +38,13 @@ def _compiles(pattern: str) -> bool:
 @example("[^][:alpha:]-]+")
 @example("a{,3}")
 @example("(?P<" + "n" * 33 + ">a)")
+@example("(a)\\1")
+@example("(a)(?(1)b|c)")
+@example("(?a)(?u)")
+@example("(?x)#)")
+@example("(?P<n>a){65535}")
+@example("([é]){2000}")
+@example("(((a){20}){20}){20}")
 @example("(" * 100 + "a" + "){9}" * 100)
 @example("[[:x:]]")
 @example("[:alpha:]")
@@ -55,11 +62,13 @@ def test_what_is_taken_compiles(pattern: str) -> None:
 @pytest.mark.parametrize(
     "pattern",
     [r"^/(api|v[0-9]+)/", r"\.(?:jpe?g|png)$", "[[:alnum:]_]+", r"(?i)^bot", r"\d{1,3}\.\d{1,3}",
+     r"\101", "([a-z0-9]{1,63}\\.){1,100}", r"(/[^/]{0,255}){3,20}", "a{65535}",
      "[a-f0-9]{8}-[a-f0-9]{4}", r"[\]\[]", r"\\u", "a{x}", "(?P<n>a)(?P=n)",
      "(?P<n>a)(?(n)b|c)", r"(a)\101\0[\1]", r"^(?!.*\.php)", ".*"],
 )  # fmt: skip
 def test_what_people_write_is_taken(pattern: str) -> None:
     assert regex.problem(pattern) is None
+    assert _compiles(pattern)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +77,7 @@ def test_what_people_write_is_taken(pattern: str) -> None:
         ("(", "missing )"), ("[a", "unterminated"), ("*", "nothing to repeat"), (r"\u0041", "PCRE2"),
         ("(?u)a", "flags"), ("a{,2}", "{0,...}"), ("(a{999}){999}", "repeats too much"), ("[[:x:]]", "[:x:]"),
         ("[:alpha:]", "brackets"), ("(?P<é>a)", "name"), (r"(a)\1", "by name"), ("(a)(?(1)b|c)", "by name"),
-        (r"(?P<x>a)\1", "by name"),
+        (r"(?P<x>a)\1", "by name"), ("(?P<n>a){65535}", "too much"),
     ],
 )  # fmt: skip
 def test_what_is_none_is_told(pattern: str, why: str) -> None:
