@@ -248,6 +248,7 @@ def _prepare(args: argparse.Namespace) -> int:
 def _facts(args: argparse.Namespace) -> int:
     from colonnade import supervisor, wiring
     from colonnade.configuration import ignored
+    from colonnade.drivers.provider import missing
 
     s = _settings(args)
     facts = supervisor.Facts(
@@ -255,7 +256,7 @@ def _facts(args: argparse.Namespace) -> int:
         slot=s.agent.slot, group=s.agent.control_group, haproxy=s.haproxy_amphora.haproxy_cmd,
         agent=wiring.uses_agent(s), apis=s.api_settings.processes, providers=s.reports,
     )  # fmt: skip
-    for sentence in ignored(args.config_file):
+    for sentence in (*ignored(args.config_file), *missing(s)):
         sys.stderr.write(f"colonnade: {sentence}\n")
     print(supervisor.facts_json(facts))
     return 0

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from colonnade import configuration, settings, supervisor, wiring
+from colonnade.drivers import provider
 
 _SLOTS = Path("/var/lib/colonnade/slots")
 _READY_S = 60.0
@@ -130,6 +131,8 @@ def _start(state: Path, args: argparse.Namespace) -> None:
         raise Refused(f"{args.config} sets state_path to {effective.state}: use --state for that.")
     if (effective.agent.tag, effective.agent.slot) != (place.tag, place.slot):
         raise Refused(f"{args.config} sets tag or slot in [agent]: ./try chooses these.")
+    for sentence in provider.missing(effective):
+        sys.stderr.write(f"try: {sentence}\n")
     _install(state, args.client)
     for old in (state / "run" / "ready", state / "demo.env"):
         old.unlink(missing_ok=True)

@@ -34,6 +34,7 @@ from colonnade.types import (
     Network,
     Networks,
     OperatingStatus,
+    Pause,
     PersistenceType,
     PoolProtocol,
     Port,
@@ -200,8 +201,8 @@ class HealthMonitor(Resource):
     loadbalancer_id: Hidden[Uuid]
     pool_id: Fixed[Uuid]
     type: Fixed[MonitorType]
-    delay: Seconds
-    timeout: Seconds
+    delay: Pause
+    timeout: Pause
     max_retries: Retries
     max_retries_down: Retries = 3
     http_method: HttpMethod | None = None  # GET when the type is HTTP or HTTPS

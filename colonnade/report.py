@@ -11,6 +11,7 @@ from sqlalchemy.exc import OperationalError
 
 from colonnade import supervisor, wiring
 from colonnade.clock import SystemClock
+from colonnade.drivers import provider
 from colonnade.settings import Settings, sections
 from colonnade.store import tables
 from colonnade.store.store import Store
@@ -21,6 +22,7 @@ _PROGRAMS = ("worker", "health-manager", "housekeeping")
 def status(settings: Settings) -> int:
     """Print programs, work and objects by status; answers 1 when a program is not running."""
     lines, missing = _programs(settings)
+    lines += [f"provider          {sentence}" for sentence in provider.missing(settings)]
     try:
         lines += _work(settings)
     except OperationalError as e:

@@ -70,6 +70,7 @@ Port = Annotated[int, Interval(ge=1, le=65535)]
 Weight = Annotated[int, Interval(ge=0, le=256)]
 Milliseconds = Annotated[int, Interval(ge=0, le=2073600000)]
 Seconds = Annotated[int, Interval(ge=0, le=2147483647)]
+Pause = Annotated[int, Interval(ge=0, le=2147483)]  # seconds of timers that count milliseconds in 31 bits
 Retries = Annotated[int, Interval(ge=1, le=10)]
 ConnectionLimit = Annotated[int, Interval(ge=-1, le=2147483647)]
 Ip = Annotated[str, IpAddress()]
@@ -84,7 +85,10 @@ CookieName = Annotated[
 UrlPath = Annotated[
     str,
     MaxLen(255),
-    Matches(re.compile(r"/[!-~]*"), "Value should be a path that starts with / and holds no white space"),
+    Matches(
+        re.compile(r"/(?!/)[!-~]*"),
+        "Value should be a path that starts with one / and holds no host or white space",
+    ),
 ]
 Codes = Annotated[
     str,

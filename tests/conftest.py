@@ -10,7 +10,10 @@ from colonnade.store.store import Store
 
 # The same examples on every run and machine: what is found is found by who changes something. To look for more:
 # --hypothesis-profile=search. No deadline: how long an example takes says what else the machine does.
-hypothesis.settings.register_profile("same", derandomize=True, database=None, deadline=None)
+_HURRY = [hypothesis.HealthCheck.too_slow]  # nor how long it takes to make one
+hypothesis.settings.register_profile(
+    "same", derandomize=True, database=None, deadline=None, suppress_health_check=_HURRY
+)
 hypothesis.settings.register_profile("search", deadline=None, max_examples=1000)
 hypothesis.settings.load_profile("same")
 

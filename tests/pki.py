@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -23,7 +23,7 @@ class Issued:
     """A certificate with its key, and the authorities above it."""
 
     certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | dsa.DSAPrivateKey
     above: tuple[x509.Certificate, ...] = ()
 
     @property
@@ -53,7 +53,7 @@ class Issued:
     def revoke(self, *issued: "Issued", days: int = 30) -> bytes:
         """A revocation list that this authority signs."""
         builder = x509.CertificateRevocationListBuilder().issuer_name(self.certificate.subject)
-        builder = builder.last_update(NOW - timedelta(days=1)).next_update(NOW + timedelta(days=days))
+        builder = builder.last_update(NOW - timedelta(days=2)).next_update(NOW + timedelta(days=days))
         for one in issued:
             entry = x509.RevokedCertificateBuilder().serial_number(one.certificate.serial_number)
             builder = builder.add_revoked_certificate(entry.revocation_date(NOW - timedelta(hours=1)).build())
@@ -61,12 +61,13 @@ class Issued:
 
 
 def issue(
-    name: str, *names: str, by: Issued | None = None, days: float = 90, bits: int = 0, ca: bool = False
+    name: str, *names: str, by: Issued | None = None, days: float = 90, bits: int = 0, ca: bool = False,
+    key: dsa.DSAPrivateKey | None = None,
 ) -> Issued:  # fmt: skip
-    """A certificate: elliptic unless ``bits`` says RSA; signed by itself unless ``by`` signs it."""
-    key = _rsa(bits) if bits else ec.generate_private_key(ec.SECP256R1())
+    """A certificate: elliptic unless ``bits`` says RSA or ``key`` is given; signed by itself unless ``by`` signs it."""
+    own = key or (_rsa(bits) if bits else ec.generate_private_key(ec.SECP256R1()))
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    builder = x509.CertificateBuilder().subject_name(subject).public_key(key.public_key())
+    builder = x509.CertificateBuilder().subject_name(subject).public_key(own.public_key())
     builder = builder.issuer_name(by.certificate.subject if by else subject)
     builder = builder.serial_number(x509.random_serial_number())
     begin = min(NOW - timedelta(days=1), NOW + timedelta(days=days) - timedelta(days=2))
@@ -74,9 +75,9 @@ def issue(
     builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(n) for n in names]), critical=False)
-    signed = builder.sign(by.key if by else key, hashes.SHA256())
+    signed = builder.sign(by.key if by else own, hashes.SHA256())
     above = () if by is None else tuple(c for c in (by.certificate, *by.above) if c.subject != c.issuer)
-    return Issued(signed, key, above)
+    return Issued(signed, own, above)
 
 
 def authority(name: str = "Test CA", **how: float) -> Issued:

@@ -2,7 +2,7 @@
 
 What the bundle says and what the checks find make one table (``ruleset``), loaded in one transaction and only when it
 differs. Flows of members that are gone, down or disabled are forgotten after it, so that their clients' next packets
-find another member; all other flows never notice.
+find another member, and answers that are under way still come (``late``); all other flows never notice.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from colonnade.agent import namespaces, rules, ruleset, shares
+from colonnade.agent import late, namespaces, rules, ruleset, shares
 from colonnade.agent.checks import Checks, Group, Health, Key, Target
 from colonnade.agent.network import AmphoraNetwork
 from colonnade.agent.place import keep, kept
@@ -288,9 +288,12 @@ class Balancer:
         self._drop({(mark, (proto, port)) for proto, port, mark in found if (proto, port, mark) not in wanted})
 
     def _drop(self, drops: Collection[Drop]) -> None:
-        if self._tracking:
+        if self._tracking and drops:
             try:
-                self._tracking.drop(drops)
+                flows = self._tracking.found(drops)
+                if self._loaded and self._loaded.chains:
+                    late.expect(flows, self._tracking, self._network.namespace)
+                self._tracking.drop(drops, flows)
             except OSError as e:
                 log.warning("%s: flows cannot be forgotten: %s", self._network.namespace, e)
 

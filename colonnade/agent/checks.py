@@ -8,6 +8,7 @@ import os
 import select
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -16,7 +17,7 @@ from colonnade.agent.probes import PROBES, Outcome, Probe
 from colonnade.datagrams import Monitor
 
 log = logging.getLogger(__name__)
-_MOST_STARTS = 64  # checks begun before others' answers are looked at
+_MOST_TAKEN_UP = 64  # checks begun or given up before others' answers are looked at
 
 _NOT_YET = Outcome(None, "INI")
 
@@ -80,10 +81,12 @@ class Group:
     namespace: str
     changed: Callable[[], None]
     members: dict[Key, _Checked] = field(default_factory=dict)
+    ripe: deque[tuple[int, _Checked]] = field(default_factory=deque)  # what is due, with its serial; oldest first
 
 
 class Checks:
-    """Safe to call from any thread."""
+    """Safe to call from any thread. Of what is due each group gets one check taken up in its turn: when there are more
+    than can be made, those of a group with few members are in time, and those of the others wait."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -91,6 +94,7 @@ class Checks:
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._bell, select.EPOLLIN)
         self._due: list[tuple[float, int, _Checked]] = []
+        self._ripe: deque[Group] = deque()  # groups with something due; the next one first
         self._serials = itertools.count(1)
         self._waiting: dict[int, _Checked] = {}  # by descriptor
         self._started = False
@@ -147,6 +151,8 @@ class Checks:
 
     def _pause(self) -> float:
         with self._lock:
+            if self._ripe:
+                return 0.0
             return min(60.0, max(0.0, self._due[0][0] - time.monotonic())) if self._due else 60.0
 
     def _turn(self, events: list[tuple[int, int]]) -> list[Group]:
@@ -159,13 +165,7 @@ class Checks:
                 elif checked := self._waiting.get(fd):
                     self._after(checked, checked.probe.ready(), changed)
             starting: dict[str, list[_Checked]] = {}
-            now = time.monotonic()
-            for _ in range(_MOST_STARTS):
-                if not self._due or self._due[0][0] > now:
-                    break
-                _, serial, checked = heapq.heappop(self._due)
-                if checked.gone or serial != checked.serial:
-                    continue
+            for checked in self._taken_up():
                 if checked.under_way:
                     self._after(checked, checked.probe.late(), changed)
                 else:
@@ -173,6 +173,24 @@ class Checks:
             for namespace, those in starting.items():
                 self._begin(namespace, those, changed)
         return list(changed.values())
+
+    def _taken_up(self) -> list[_Checked]:
+        """The next ones that are due, the groups in turn."""
+        now = time.monotonic()
+        while self._due and self._due[0][0] <= now:
+            _, serial, checked = heapq.heappop(self._due)
+            if not checked.group.ripe:
+                self._ripe.append(checked.group)
+            checked.group.ripe.append((serial, checked))
+        found: list[_Checked] = []
+        while self._ripe and len(found) < _MOST_TAKEN_UP:
+            group = self._ripe.popleft()
+            serial, checked = group.ripe.popleft()
+            if group.ripe:
+                self._ripe.append(group)
+            if not checked.gone and serial == checked.serial:
+                found.append(checked)
+        return found
 
     def _begin(self, namespace: str, those: list[_Checked], changed: dict[int, Group]) -> None:
         try:

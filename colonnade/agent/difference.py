@@ -100,11 +100,20 @@ def difference(old: Mapping[str, str], new: Mapping[str, str]) -> list[Change] |
     if old.keys() != new.keys():
         return None
     names = sorted(name for name in new if old[name] != new[name] and name != "haproxy.cfg")
+    if any(name.endswith((".ca", ".crl")) and _asks_clients(new["haproxy.cfg"], name) for name in names):
+        return None
     files = [_file(name, new[name]) for name in names]
     lines = _difference(old["haproxy.cfg"], new["haproxy.cfg"])
     if lines is None or not _in_any_order(files, lines):
         return None
     return [*(f for f in files if f), *lines]
+
+
+def _asks_clients(config: str, name: str) -> bool:
+    """Whether clients' certificates are checked by the file. Who was let in once comes back with his TLS session, and a
+    process that remembers it does not check him again, whatever its files say by then."""
+    sections = _sections(config).items()
+    return any(name in line.split() for head, s in sections if head.startswith("frontend ") for line in s.lines)
 
 
 def _file(name: str, text: str) -> Renew | Refill | None:

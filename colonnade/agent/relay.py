@@ -4,6 +4,7 @@ Runs as an amphora's own unprivileged user in its namespace, from a copy of this
 standard library. ``relay.json`` in its directory lists ``[address, port, member's address, member's port]``; after
 SIGHUP it is read again. Each client's flow has a socket of its own to the member, so answers find their way back. A
 flow ends when it was silent for ``idle`` seconds; there are never more than ``most``, the longest silent ones go first.
+What is no longer listed goes on for ``LINGER`` seconds: members may be answering, and the kernel's rules change later.
 """
 
 import contextlib
@@ -22,6 +23,7 @@ from typing import Any
 _LARGEST = 65535
 _MOST_AT_ONCE = 64  # datagrams from one socket before others get their turn
 _QUIET = 1.0  # seconds between looks for flows that have been silent
+LINGER = 5.0  # seconds, as the kernel's table lets answers through (ruleset.LATE_S)
 
 Place = tuple[str, int]
 
@@ -42,6 +44,7 @@ class Door:
 
     def __init__(self, place: Place, member: Place) -> None:
         self.place, self.member = place, member
+        self.until: float | None = None  # when it is closed
         family = socket.AF_INET6 if ":" in place[0] else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
@@ -73,9 +76,12 @@ class Relay:
         given = json.loads(Path("relay.json").read_text())
         self._idle = float(given["idle"])
         wanted = {((a, p), (m, q)) for a, p, m, q in given["doors"]}
-        for key in set(self._doors) - wanted:
-            self._close(self._doors.pop(key))
+        until = time.monotonic() + LINGER
+        for key, door in self._doors.items():
+            door.until = None if key in wanted else door.until or until
         for place, member in wanted - set(self._doors):
+            for other in [key for key in self._doors if key[0] == place]:
+                self._close(self._doors.pop(other))
             try:
                 door = self._doors[place, member] = Door(place, member)
             except OSError as e:
@@ -83,7 +89,8 @@ class Relay:
                 continue
             self._selector.register(door.socket, selectors.EVENT_READ, door)
         fresh = Path("own/relay.new")
-        fresh.write_text(json.dumps([[*place, *member] for place, member in self._doors]))  # tells the agent
+        opened = [[*place, *member] for place, member in self._doors if (place, member) in wanted]
+        fresh.write_text(json.dumps(opened))  # tells the agent
         fresh.replace("own/relay.open")
 
     def run(self) -> None:
@@ -101,6 +108,8 @@ class Relay:
             if (now := time.monotonic()) - last >= _QUIET:
                 last = now
                 self._end_silent(now)
+                for gone in [k for k, door in self._doors.items() if door.until and now >= door.until]:
+                    self._close(self._doors.pop(gone))
 
     def _from_clients(self, door: Door) -> None:
         for _ in range(_MOST_AT_ONCE):

@@ -1,6 +1,10 @@
-"""The relay of one amphora, while some member is reached through it only: which ports it has, and that it runs."""
+"""The relay of one amphora, while some member is reached through it only: which ports it has, and that it runs.
+
+Members that go are carried for some seconds more, at ports that nobody else gets soon: they may be answering.
+"""
 
 import contextlib
+import itertools
 import json
 import logging
 import os
@@ -45,10 +49,11 @@ class Relays:
         self._changed = changed
         self._lock = threading.RLock()
         self._doors: dict[str, Door] = {}  # by member
+        self._ports = itertools.cycle(_PORTS)
         self._idle = 0
         self._pid = 0
         self._started: str | None = None
-        self._since = 0.0
+        self._since = self._needed_until = 0.0
         self._deaths = 0
 
     @property
@@ -85,7 +90,8 @@ class Relays:
                 if old and (old[0], old[2], old[3]) == (vip, member.address, member.port):
                     doors[member_id] = old
                     continue
-                port = next((p for p in _PORTS if (vip, p) not in taken), None)
+                ports = itertools.islice(self._ports, len(_PORTS))
+                port = next((p for p in ports if (vip, p) not in taken), None)
                 if port is None:
                     log.warning("%s: more members of the other IP version than the relay has ports", self._namespace)
                     break
@@ -96,6 +102,7 @@ class Relays:
                 return
             self._doors, self._idle = doors, idle
             self._tell()
+            self._mind()
 
     def ports(self) -> dict[str, int]:
         """The ports at which members are reached, of those doors that are open."""
@@ -105,6 +112,19 @@ class Relays:
             opened = self._opened()
             return {m: d[1] for m, d in self._doors.items() if d in opened}
 
+    def _mind(self, pause: float = 1.0) -> None:
+        """Have the rules follow doors that a busy machine opens later than anybody can wait for here."""
+        doors = self._doors
+        if not set(doors.values()) <= self._opened():
+            self._timers.after(pause, lambda: self._look(doors, pause))
+
+    def _look(self, doors: Mapping[str, Door], pause: float) -> None:
+        with self._lock:
+            if self._doors is not doors:
+                return  # whoever changed them looks for the new ones
+            self._mind(min(2 * pause, _LONGEST_PAUSE))
+        self._changed()
+
     def close(self) -> None:
         """End it."""
         with self._lock:
@@ -113,20 +133,27 @@ class Relays:
 
     def _tell(self) -> None:
         """Have the process know, and run only while it is needed."""
-        if not self._doors:
-            self._end()
-            self._keep()
-            return
         doors = sorted(self._doors.values())
-        write_file(self._run / "relay.json", json.dumps({"doors": doors, "idle": self._idle}), self._uid)
+        if self._runs() or doors:
+            write_file(self._run / "relay.json", json.dumps({"doors": doors, "idle": self._idle}), self._uid)
         if self._runs():
             os.kill(self._pid, 1)
-        else:
+        elif doors:
             self._start()
+        if not doors:
+            self._needed_until = time.monotonic() + relay.LINGER
+            self._timers.after(relay.LINGER, self._rest)
         deadline = time.monotonic() + _PATIENCE
         while self._runs() and not set(doors) <= self._opened() and time.monotonic() < deadline:
             time.sleep(0.005)
         self._keep()
+
+    def _rest(self) -> None:
+        """End it unless it is needed again."""
+        with self._lock:
+            if not self._doors and self._runs() and time.monotonic() >= self._needed_until:
+                self._end()
+                self._keep()
 
     def _start(self) -> None:
         write_file(self._run / _NAME, Path(relay.__file__).read_text(), self._uid)
@@ -171,6 +198,7 @@ class Relays:
         with self._lock:
             if self._doors and not self._runs():
                 self._tell()
+                self._mind()
         self._changed()
 
     def _runs(self) -> bool:

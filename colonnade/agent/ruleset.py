@@ -1,8 +1,9 @@
 """The nftables table that balances an amphora's UDP and SCTP; pure text.
 
 A flow's first packet goes through ``pick_…`` of its listener, which chooses a member and leaves its number as the
-flow's mark; the kernel's connection tracking keeps the flow there. Every packet goes through ``gate_…`` before. Names,
-numbers, addresses and quoted words are made here and nowhere else: nothing from a bundle stands in the text as it came.
+flow's mark; the kernel's connection tracking keeps the flow there. Every packet goes through ``gate_…`` before. Answers
+that are under way when their flow is forgotten are in ``late…`` (see ``late.py``). Names, numbers, addresses and quoted
+words are made here and nowhere else: nothing from a bundle stands in the text as it came.
 
 Sets that remember clients, counters and limits live on when rules change: their names tell all that they are.
 """
@@ -25,6 +26,9 @@ _ALL_STUCK = 4 * _MOST_STUCK  # that all of them do: the kernel takes 136 bytes 
 # second from ever new ports would keep a processor from everybody. So a high limit is shared out.
 _MOST_COUNTED, _MOST_COUNTS = 256, 1024
 _FOREVER = 2073600  # seconds: the longest idle time that the API takes
+LATE_S = 5  # how long answers under way are let through: so long do resolvers wait (resolv.conf(5), timeout)
+LATE_ZONE = 1  # the part of connection tracking that holds copies of their flows; else all is in zone 0
+MOST_LATE = 8192  # flows that they are let through for, each time that some are forgotten
 _BASES = {
     "raw": "{ type filter hook prerouting priority raw; }",
     "rawout": "{ type filter hook output priority raw; }",
@@ -36,6 +40,8 @@ _BASES = {
     "hide": "{ type nat hook postrouting priority srcnat; }",
     "out": "{ type filter hook postrouting priority 200; }",
 }
+
+End = tuple[bytes, bytes]  # an address and a port, as they are in packets
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,7 +104,7 @@ def render(want: Datagrams, state: State) -> Ruleset:
     vips = {v: list(dict.fromkeys(str(a) for a in map(_ip, want.vips) if a.version == v)) for v in _FAMILIES}
     vips = {v: found for v, found in vips.items() if found}
     most = _room(want)
-    objects: dict[tuple[str, str], str] = {}
+    objects = {("set", _late(v)): _late_definition(v) for v in _FAMILIES}
     chains: dict[str, tuple[str, tuple[str, ...]]] = {}
     for listener in want.listeners:
         pool = pools.get(listener.pool or "")
@@ -132,6 +138,16 @@ def transaction(old: Ruleset | None, new: Ruleset, stale: Iterable[tuple[str, st
     lines += [_line("flush", *key) for key in gone if key[0] == "chain"]
     lines += [_line("delete", *key) for key in gone]
     return "".join(f"{line}\n" for line in lines)
+
+
+def late(answers: Iterable[tuple[End, End]]) -> str:
+    """What has the table let answers through from there (the member) to there (us) for a while, though their flows are
+    forgotten. Addresses and ports are bytes."""
+    words: dict[int, list[str]] = {v: [] for v in _FAMILIES}
+    for (member, port), (us, to_port) in answers:
+        ports = f"{int.from_bytes(port)} . {int.from_bytes(to_port)}"
+        words[4 if len(us) == 4 else 6].append(f"{ip_address(member)} . {ports} . {ip_address(us)}")
+    return "".join(_line("add", "element", _late(v), _set(w)) + "\n" for v, w in words.items() if w)
 
 
 def full_from(limit: int) -> int:
@@ -172,6 +188,28 @@ def _objects(listener: Listener, vips: Mapping[int, list[str]]) -> Iterator[tupl
             layer3 = _FAMILIES[version]
             policy = f"policy = {{ unreplied : {seconds}, replied : {seconds} }}"
             yield ("ct timeout", _idle(listener, version)), f"{{ protocol udp; l3proto {layer3}; {policy}; }}"
+
+
+def _late(version: int) -> str:
+    return f"late{version}"
+
+
+def _late_definition(version: int) -> str:
+    address = f"ipv{version}_addr"
+    key = f"{address} . inet_service . inet_service . {address}"
+    return f"{{ type {key}; flags dynamic,timeout; timeout {LATE_S}s; size {8 * MOST_LATE}; }}"
+
+
+def _late_rules() -> tuple[list[str], list[str]]:
+    """For what comes before connection tracking, and for what goes to a member after all translation."""
+    to_copies, anew = [], []
+    for version, family in _FAMILIES.items():
+        place = f"{family} saddr . udp sport . udp dport . {family} daddr"
+        to_copies.append(f"{place} @{_late(version)} ct zone set {LATE_ZONE}")
+        # A new flow with the addresses and ports of one that was forgotten gets its answers itself.
+        back = f"{family} daddr . udp dport . udp sport . {family} saddr"
+        anew.append(f"ct state new delete @{_late(version)} {{ {back} }}")
+    return to_copies, anew
 
 
 def _room(want: Datagrams) -> int:
@@ -323,14 +361,16 @@ def _bases(want: Datagrams, vips: Mapping[int, list[str]]) -> dict[str, list[str
         to = _set(f"{x.protocol} . {int(x.port)} : jump {_name(kind, x)}" for x in want.listeners)
         return [f"{_FAMILIES[v]} daddr {ours[v]} meta l4proto . th dport vmap {to}" for v in vips]
 
+    to_copies, anew = _late_rules()
     outward = _set(f'{x.protocol} . {int(x.port)} : "{_name("out", x)}"' for x in want.listeners)
     return {
-        "raw": ["meta l4proto tcp notrack"],  # HAProxy's connections need no tracking
-        "rawout": ["meta l4proto tcp notrack"],
+        "raw": ["meta l4proto tcp notrack", *to_copies],  # HAProxy's connections need no tracking
+        "rawout": ["meta l4proto tcp notrack", *to_copies],  # here the relay answers
         "gate": dispatch("gate"),
         "pick": dispatch("pick"),
         "forward": ["ct status dnat accept"],
         "input": [
+            *anew,
             "ct status dnat accept",  # to the relay
             *(f"{_FAMILIES[v]} daddr {ours[v]} meta l4proto {{ udp, sctp }} reject with icmpx port-unreachable"
               for v in vips),
@@ -338,7 +378,10 @@ def _bases(want: Datagrams, vips: Mapping[int, list[str]]) -> dict[str, list[str
         # A router tells clients of the shorter way to a member that is on their own network.
         "output": ["icmpv6 type nd-redirect drop"],
         "hide": ["ct status dnat masquerade"],
-        "out": [f"{_FAMILIES[v]} saddr {ours[v]} counter name meta l4proto . th sport map {outward}" for v in vips],
+        "out": [
+            *anew,
+            *(f"{_FAMILIES[v]} saddr {ours[v]} counter name meta l4proto . th sport map {outward}" for v in vips),
+        ],
     }  # fmt: skip
 
 

@@ -33,7 +33,7 @@ from colonnade.api.pools import Pools
 from colonnade.api.writing import Api
 from colonnade.clock import Clock
 from colonnade.drivers import Doorbell, Network, SecretStore, Supplies
-from colonnade.drivers.provider import Packages, Providers
+from colonnade.drivers.provider import Packages, Providers, missing
 from colonnade.settings import Settings
 from colonnade.store import owner
 from colonnade.store.store import Store
@@ -103,10 +103,11 @@ def make_lb_app(
 
 
 def _providers(settings: Settings) -> Providers:
-    own = settings.driver_agent
-    packages = Packages(path=own.provider_path, sockets=settings.provider_sockets, files=settings.files)
+    for sentence in missing(settings):
+        log.warning(sentence)
     at_once = max(1, settings.api_settings.threads // 2)  # a provider that hangs leaves the other half for the others
-    return Providers(settings.providers, packages, own.call_limit_s, at_once=at_once)
+    limit_s = settings.driver_agent.call_limit_s
+    return Providers(settings.providers, Packages.of(settings), limit_s, at_once=at_once)
 
 
 def _routes(api: Api) -> Iterable[tuple[str, Any]]:
@@ -158,6 +159,7 @@ def _lbaas(api: Api) -> Iterable[tuple[str, Any]]:
     yield "quotas/{project_id}", quotas.Item(api)
     yield "quotas/{project_id}/default", quotas.Default(api)
     yield "providers", providers.Providers(api)
+    yield "providers/{provider}", providers.Provider()
     for what, words in (("flavor", providers.FLAVOR), ("availability_zone", providers.ZONE)):
         yield f"providers/{{provider}}/{what}_capabilities", providers.Capabilities(api, what, words)
 

@@ -49,8 +49,8 @@ def _check(
             readable = certificates.interpret(found[ref], role)
         except Broken as e:
             raise Invalid(f"{_SAID[role]}. Error: {e}") from e
-        if role == "certificate" and readable.until and readable.until <= utc(api.clock.now()):
-            raise Invalid(f"The certificate is invalid. Error: {ref} expired on {readable.until:%Y-%m-%d}.")
+        if readable.until and readable.until <= utc(api.clock.now()):
+            raise Invalid(f"{_SAID[role]}. Error: {ref} expired on {readable.until:%Y-%m-%d}.")
     _signed(found, [ref for ref, role in wanted if role == "authority"], [r for r, o in wanted if o == "revocations"])
     for ref, material in found.items():
         if material.project_id != project_id and api.secrets is not None:

@@ -67,6 +67,12 @@ def longest_of(notes: Any) -> int | None:  # noqa: ANN401 - marks are any object
     return next((n.max_length for n in notes if isinstance(n, MaxLen)), None)
 
 
+def any_case(words: tuple[str, ...]) -> str:
+    """A pattern of these words, in capitals, too."""
+    spelled = ("".join(f"[{c}{c.upper()}]" if c.isalpha() else c for c in word) for word in words)
+    return f"^(?:{'|'.join(spelled)})$"
+
+
 def nothing(schema: Json) -> Json:
     """A field whose effect does not exist here: taken when it asks for nothing."""
     kinds = str(schema)
@@ -101,5 +107,4 @@ def _words(words: Any) -> Json:  # noqa: ANN401 - any iterable of texts
 
 
 def _any_case(words: tuple[str, ...]) -> Json:
-    spelled = ("".join(f"[{c}{c.upper()}]" if c.isalpha() else c for c in word) for word in words)
-    return _text_of(f"^(?:{'|'.join(spelled)})$")
+    return _text_of(any_case(words))

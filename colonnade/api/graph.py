@@ -76,7 +76,9 @@ def read(given: Json) -> Below:
             rules_of_it = policy.pop("rules", None) or ()
             policies.append(WantedPolicy(policy, aim, tuple(rules_of_it)))
         listeners.append(WantedListener(listener, pool, tuple(policies)))
-    room.check_count(sum(len(pool.get("members") or ()) for pool in pools.values()) + room.LISTENER * len(listeners))
+    members = sum(len(pool.get("members") or ()) for pool in pools.values())
+    rules = sum(len(policy.rules) for listener in listeners for policy in listener.policies)
+    room.check_count(members + rules + room.LISTENER * len(listeners))
     missing = next((name for name in references if name not in pools), None)
     if missing is not None:
         raise Invalid(f"Validation failure: The pool {missing} is named by a listener or L7 policy but not defined.")

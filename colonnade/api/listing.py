@@ -1,5 +1,6 @@
 """The arguments of lists: filters, tags, sorting, paging, fields; and the links to the pages around."""
 
+import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ from colonnade.types import Json
 _PAGING, _SORTING = frozenset({"limit", "marker", "page_reverse"}), frozenset({"sort", "sort_key", "sort_dir"})
 _CONTROL_ARGS = _PAGING | _SORTING | {"fields"}
 _TAG_ARGS = frozenset({"tags", "tags-any", "not-tags", "not-tags-any"})
-_ALSO_CALLED = {"load_balancer_id": "loadbalancer_id"}  # as openstacksdk calls it
+_ALSO_CALLED = {  # as openstacksdk calls them
+    "load_balancer_id": "loadbalancer_id", "health_monitor_id": "healthmonitor_id", "rule_value": "value",
+}  # fmt: skip
 _MOST_TAGS = 100  # in one argument; each is a condition, and databases take only so many
 _NUMBER = re.compile(r"[+-]?[0-9]{1,4000}")
 _WRONG = "One or more arguments are either duplicate or invalid"
@@ -72,15 +75,14 @@ def reply(
     api: Api, req: falcon.Request, listed: Listed, where: list[ColumnElement[bool]], conn: Connection
 ) -> dict[str, Any]:
     """The document of one page."""
-    section = api.settings.api_settings
     args = counted(api, req)
     table = tables.OF[listed.cls]
-    page = _page(args, table, section.most_items if section.allow_pagination else None, listed)
+    page = _page(args, table, _most(api), listed)
     conditions = [*where, *_filters(args, table, listed)]
     try:
         found = query.page(conn, table, replies.COLUMNS[listed.cls], conditions, page)
     except query.UnknownMarker as e:
-        raise Invalid(f"Validation failure: marker {e} is not an object of this list") from e
+        raise _unknown_marker(e) from e
     documents = replies.documents(conn, listed.cls, found)
     if listed.finish is not None:
         for document in documents:
@@ -88,6 +90,31 @@ def reply(
     links = _links(api, req, args, page, documents)
     chosen = replies.choose(documents, args.every("fields"))
     return {listed.plural: chosen, listed.links or f"{listed.plural}_links": links}
+
+
+def told(api: Api, req: falcon.Request, keys: tuple[str, ...], rows: list[Json]) -> list[Json]:
+    """One page of documents that no table holds, by the same arguments; in the order of ``rows`` unless another is
+    asked for. ``keys``: what they may be chosen and sorted by; the first is what a marker names."""
+    args = counted(api, req)
+    wanted = dict[str, str]()
+    for name, value in args.pairs:
+        if name not in _CONTROL_ARGS:
+            if name not in keys or name in wanted:
+                raise Invalid(_WRONG)
+            wanted[name] = value
+    found = [row for row in rows if all(row[k] == v for k, v in wanted.items())]
+    for key, down in reversed(_wanted_order(args, lambda k: k in keys).items()):
+        found.sort(key=operator.itemgetter(key), reverse=down)
+    limit, marker = limit_of(args.one("limit"), _most(api)), args.one("marker")
+    backward = args.one("page_reverse") == "True" and marker is not None
+    if marker is not None:
+        at = next((n for n, row in enumerate(found) if row[keys[0]] == marker), None)
+        if at is None:
+            raise _unknown_marker(marker)
+        found = found[:at] if backward else found[at + 1 :]
+    if limit is not None:
+        found = found[-limit:] if backward else found[:limit]
+    return replies.choose(found, args.every("fields"))
 
 
 def fields(api: Api, req: falcon.Request) -> list[str]:
@@ -107,6 +134,15 @@ def counted(api: Api, req: falcon.Request) -> Args:
         return section.allow_field_selection if name == "fields" else section.allow_filtering
 
     return Args(tuple(pair for pair in Args.of(req).pairs if counts(pair[0])))
+
+
+def _most(api: Api) -> int | None:
+    section = api.settings.api_settings
+    return section.most_items if section.allow_pagination else None
+
+
+def _unknown_marker(marker: object) -> Invalid:
+    return Invalid(f"Validation failure: marker {marker} is not an object of this list")
 
 
 def _page(args: Args, table: Table, most: int | None, listed: Listed) -> query.Page:
@@ -132,6 +168,16 @@ def limit_of(text: str | None, most: int | None) -> int | None:
 
 
 def _sort(args: Args, table: Table, listed: Listed) -> tuple[tuple[str, bool], ...]:
+    known = _filterable(listed)
+    chosen = _wanted_order(args, lambda key: key in known and query.sortable(table, key))
+    for key in ("created_at", "id", listed.key):
+        if key in table.c:
+            chosen.setdefault(key, False)
+    return tuple(chosen.items())
+
+
+def _wanted_order(args: Args, sortable: Callable[[str], bool]) -> dict[str, bool]:
+    """What to sort by, and whether downwards."""
     wanted = [part.partition(":") for part in args.every("sort")]
     keys = [(key, direction or "asc") for key, _, direction in wanted]
     if not keys:
@@ -139,18 +185,14 @@ def _sort(args: Args, table: Table, listed: Listed) -> tuple[tuple[str, bool], .
         if len(directions) > len(names):
             raise falcon.HTTPBadRequest(description="There are more sort directions than sort keys.")
         keys = [(n, directions[i] if i < len(directions) else "asc") for i, n in enumerate(names)]
-    known = _filterable(listed)
     chosen: dict[str, bool] = {}
     for key, direction in keys:
         if direction not in ("asc", "desc"):
             raise falcon.HTTPBadRequest(description=f"Sort direction must be asc or desc, not {direction[:64]!r}")
-        if key not in known or not query.sortable(table, key):
+        if not sortable(key):
             raise Invalid(f"Validation failure: {key[:64]!r} is not a valid sort key")
         chosen.setdefault(key, direction == "desc")
-    for key in ("created_at", "id", listed.key):
-        if key in table.c:
-            chosen.setdefault(key, False)
-    return tuple(chosen.items())
+    return chosen
 
 
 def _filterable(listed: Listed) -> frozenset[str]:
@@ -173,6 +215,8 @@ def _filters(args: Args, table: Table, listed: Listed) -> list[ColumnElement[boo
 def _condition(table: Table, column: str, value: str) -> ColumnElement[bool]:
     if table is tables.pool and column == "listener_id":
         return query.pool_of_listener(value)
+    if table is tables.pool and column == "healthmonitor_id":
+        return query.pool_of_monitor(value)
     if table is tables.amphora and column == "project_id":
         return query.amphora_of_project(value)
     try:

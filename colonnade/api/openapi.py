@@ -146,7 +146,7 @@ def _offer(schema: Json, hidden: "frozenset[str] | set[str]") -> None:
     for name in hidden & properties.keys():
         properties[name] = describe.nothing(properties[name])
     if "insert_headers" in properties:
-        words = {"type": "string", "enum": ["true", "false"]}
+        words = {"type": "string", "pattern": describe.any_case(("true", "false"))}
         properties["insert_headers"] = {
             "type": ["object", "null"], "properties": dict.fromkeys(_HEADERS, words), "additionalProperties": False,
         }  # fmt: skip
@@ -189,9 +189,9 @@ def _paths() -> typing.Iterator[tuple[str, Json]]:
     yield from _crud("/v2/lbaas/healthmonitors", "healthmonitor", HealthMonitor)
     yield from _crud("/v2/lbaas/l7policies", "l7policy", L7Policy)
     yield from _crud("/v2/lbaas/l7policies/{l7policy_id}/rules", "rule", L7Rule)
-    yield "/v2/lbaas/providers", {"get": _reply({"type": "object", "required": ["providers"]})}
+    yield "/v2/lbaas/providers", {"get": _described("providers")}
     for root in ("flavor_capabilities", "availability_zone_capabilities"):
-        listed = _item("provider", get=_reply({"type": "object", "required": [root]}), schema={"type": "string"})
+        listed = _item("provider", get=_described(root), schema={"type": "string"})
         yield f"/v2/lbaas/providers/{{provider}}/{root}", listed
     for path, kind in offers.PATHS.items():
         yield from _offer_paths(f"/v2/lbaas/{path}", kind)
@@ -223,7 +223,7 @@ def _crud(path: str, root: str, cls: type[Any]) -> typing.Iterator[tuple[str, Js
         item["delete"]["parameters"] = [_argument("cascade", {"type": "boolean"})]
     parents = [_path_id(part[1:-1]) for part in path.split("/") if part.startswith("{")]
     if cls is Member:
-        members = {"type": "array", "items": {"$ref": "#/components/schemas/MemberCreate"}, "maxItems": 100}
+        members = _many(_ref("MemberCreate"))
         whole = {"type": "object", "properties": {"members": members}, "required": ["members"],
                  "additionalProperties": False}  # fmt: skip
         collection["put"] = {
@@ -280,6 +280,15 @@ def _argument(name: str, schema: Json) -> Json:
 def _paging() -> list[Json]:
     limit = {"anyOf": [{"type": "integer"}, {"enum": ["infinite"]}], "description": "0, negative, infinite: no limit."}
     return [_argument("limit", limit), _argument("marker", {"type": "string"})]
+
+
+def _described(root: str) -> Json:
+    """A list of names and what they mean, which has no links."""
+    text: Json = {"type": "string"}
+    names = ("sort", "sort_key", "sort_dir", "page_reverse", "fields", "name", "description")
+    item = {"type": "object", "properties": {"name": text, "description": text}, "additionalProperties": False}
+    whole = {"type": "object", "properties": {root: _many(item)}, "required": [root], "additionalProperties": False}
+    return {**_reply(whole), "parameters": [*_paging(), *(_argument(n, text) for n in names)]}
 
 
 def _list_arguments(cls: type[Any]) -> list[Json]:

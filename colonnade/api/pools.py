@@ -21,7 +21,7 @@ class Pools(Kind[Pool]):
 
     cls = Pool
     body = shapes.POOL
-    listed = Listed(cls=Pool, plural="pools", also=("loadbalancer_id", "listener_id"), scoped=True)
+    listed = Listed(cls=Pool, plural="pools", also=("loadbalancer_id", "listener_id", "healthmonitor_id"), scoped=True)
     policy = "pool"
 
     def creation(self, who: Caller, given: Json) -> tuple[Tree, str]:
@@ -111,10 +111,13 @@ class Pools(Kind[Pool]):
 def _merged(old: Pool, wanted: Json) -> SessionPersistence:
     if not wanted:
         raise Invalid("Invalid input for field/attribute session_persistence. Value: '{}'. It holds nothing.")
-    kind = wanted.get("type") or (old.session_persistence and old.session_persistence.type)
+    was = old.session_persistence
+    kind = wanted.get("type") or (was and was.type)
     if kind is None:
         raise Invalid("Invalid input for field/attribute type. Value: 'None'. Mandatory field missing.")
-    return SessionPersistence(**{**wanted, "type": kind})
+    kept = dataclasses.asdict(was) if was is not None and was.type == kind else {}  # a change names what it changes
+    rules.persistence(SessionPersistence(**{**wanted, "type": kind}), old.protocol)
+    return SessionPersistence(**{**kept, **wanted, "type": kind})
 
 
 def name(pool: Pool) -> str:

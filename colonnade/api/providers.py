@@ -131,6 +131,10 @@ class Providers:
         answer(resp, {"providers": _chosen(self.api, req, self.api.providers.described)})
 
 
+class Provider:
+    """The path of one provider, which knows no method: clients list them. Below it are its capabilities."""
+
+
 class Capabilities:
     """What a provider's flavors or availability zones can say."""
 
@@ -152,10 +156,5 @@ class Capabilities:
 
 
 def _chosen(api: Api, req: falcon.Request, described: dict[str, str]) -> list[Json]:
-    args = listing.counted(api, req)
-    found = [{"name": n, "description": d} for n, d in described.items()]
-    for key in ("name", "description"):
-        wanted = args.one(key)
-        found = [p for p in found if wanted in (None, p[key])]
-    chosen = args.every("fields")
-    return [{k: v for k, v in p.items() if not chosen or k in chosen} for p in found]
+    rows: list[Json] = [{"name": n, "description": d} for n, d in described.items()]
+    return listing.told(api, req, ("name", "description"), rows)

@@ -28,7 +28,8 @@ _MONITORS_OF_STREAMS = frozenset(
     {MonitorType.HTTP, MonitorType.HTTPS, MonitorType.PING, MonitorType.TCP, MonitorType.TLS_HELLO}
 )
 _HTTP_MONITORS = frozenset({MonitorType.HTTP, MonitorType.HTTPS})
-_ONLY_HTTP = ("http_method", "url_path", "expected_codes", "http_version", "domain_name")
+_ONLY_HTTP = ("http_method", "url_path", "expected_codes")
+_NULL_ELSEWHERE = ("http_version", "domain_name")  # clients unset them on monitors of any type
 HEADERS = frozenset(
     {"X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Proto", "X-Forwarded-IP", "X-Client-IP", "X-Real-IP"}
 )
@@ -116,11 +117,18 @@ def persistence(value: SessionPersistence | None, protocol: PoolProtocol) -> Non
 def monitor(value: HealthMonitor, given: Collection[str]) -> None:
     """400 unless the monitor's fields fit its type; ``given`` are the fields that the request named."""
     if value.type not in _HTTP_MONITORS:
-        wrong = next((name for name in _ONLY_HTTP if name in given), None)
+        set_here = [name for name in _NULL_ELSEWHERE if getattr(value, name) is not None]
+        wrong = next((name for name in (*_ONLY_HTTP, *set_here) if name in given), None)
         if wrong is not None:
             raise Invalid(f"Validation failure: {wrong} is for health monitors of type HTTP or HTTPS only.")
     if value.domain_name is not None and (value.http_version is None or value.http_version < 1.1):
         raise Invalid("Validation failure: domain_name needs http_version 1.1.")
+    first, _, last = (value.expected_codes or "").partition("-")
+    if last and first > last:
+        raise Invalid(
+            f"Invalid input for field/attribute expected_codes. Value: '{value.expected_codes}'. Value should be a "
+            "range from a lower code to a higher one."
+        )
 
 
 def monitor_allowed(kind: MonitorType, *, ping: bool) -> None:
@@ -174,7 +182,7 @@ def headers(wanted: Mapping[str, str], protocol: L) -> None:
     for name, value in wanted.items():
         if name not in names:
             raise Invalid(f"{name} is not a valid option for insert_headers")
-        if value not in ("true", "false"):
+        if value.lower() not in ("true", "false"):  # "True" is what Python's clients make of a truth value
             raise Invalid(f"{value} is not a valid option for {name} of insert_headers; use the string true or false")
 
 

@@ -171,6 +171,10 @@ def _why(detail: ErrorDetails) -> str:
             return "Value should be a boolean"
         case "string_type":
             return "Value should be a string"
+        case "tuple_type":
+            return "Value should be a list"
+        case "dict_type" | "model_type":
+            return "Value should be an object"
         case _:
             return detail["msg"]
 

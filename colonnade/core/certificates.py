@@ -13,7 +13,7 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -197,6 +197,7 @@ def authority(material: Material) -> Readable:
         (found,) = x509.load_pem_x509_certificates(data)
     except _UNREADABLE as e:
         raise Broken(f"{material.ref} is not one X.509 certificate in PEM ({_brief(e)}).", _HELP) from None
+    _strong(found, material.ref)
     text = found.public_bytes(Encoding.PEM).decode()
     return Readable(text=text, until=_naive(found.not_valid_after_utc), names=_names(found))
 
@@ -205,7 +206,8 @@ def revocations(material: Material, signer: Material) -> Readable:
     """A revocation list that the authority has signed."""
     listed, issuer = _listed(material), x509.load_pem_x509_certificate(authority(signer).text.encode())
     try:
-        right = x509.load_pem_x509_crl(listed.text.encode()).is_signature_valid(issuer.public_key())  # type: ignore[arg-type]  # TypeError below
+        found = x509.load_pem_x509_crl(listed.text.encode())
+        right = found.issuer == issuer.subject and found.is_signature_valid(issuer.public_key())  # type: ignore[arg-type]  # TypeError below
     except _UNREADABLE:
         right = False
     if not right:
@@ -295,6 +297,8 @@ def _public(of: "_Key | x509.Certificate") -> bytes:
 
 def _strong(one: x509.Certificate, ref: str) -> None:
     key = one.public_key()
+    if isinstance(key, dsa.DSAPublicKey):
+        raise Broken(f"A key in {ref} is one for DSA, which clients refuse; RSA, EC, Ed25519 and Ed448 serve.", _HELP)
     if isinstance(key, rsa.RSAPublicKey) and key.key_size < _LEAST_RSA_BITS:
         raise Broken(f"A key in {ref} has {key.key_size} bits; RSA keys need {_LEAST_RSA_BITS} or more.", _HELP)
     if isinstance(key, ec.EllipticCurvePublicKey) and key.key_size < _LEAST_EC_BITS:

@@ -187,9 +187,7 @@ def _frontend(tree: Tree, listener: Listener, pool: Pool | None, vips: Sequence[
     lines += [("timeout", "client", f"{listener.timeout_client_data}ms")]
     # HAProxy takes 0 for "as many as the process may have".
     lines += [("maxconn", str(limit))] if limit else [("tcp-request", "connection", "reject")]
-    if listener.allowed_cidrs:
-        lines += [("acl", "allowed", "src", cidr) for cidr in listener.allowed_cidrs]
-        lines += [("tcp-request", "connection", "reject", "unless", "allowed")]
+    lines += _admission(listener.allowed_cidrs or ())
     if any(p and p.lb_algorithm is Algorithm.SOURCE_IP_PORT for p in (pool, *_aims(tree, listener))):
         lines += [("tcp-request", "connection", "set-var-fmt(sess.origin)", "%[src]:%[src_port]")]
     if listener.timeout_tcp_inspect:
@@ -203,6 +201,18 @@ def _frontend(tree: Tree, listener: Listener, pool: Pool | None, vips: Sequence[
     if pool:
         lines += [("default_backend", f"{pool.id}:{listener.id}")]
     return lines
+
+
+def _admission(cidrs: Sequence[str]) -> Iterator[Line]:
+    """Refuse who is in none of these networks. HAProxy also compares an address with networks of the other IP version,
+    translated: 192.0.2.1 would be in ::/0, and 2002:c000:0201:: in 192.0.2.0/24."""
+    versions = [(n, v6, [c for c in cidrs if (":" in c) == (n == "6")]) for n, v6 in (("4", "!v6"), ("6", "v6"))]
+    alternatives: list[Line] = [(f"allowed{n}", v6) for n, v6, found in versions if found]
+    if alternatives:
+        yield ("acl", "v6", "src", "-m", "sub", ":")
+        yield from (("acl", f"allowed{n}", "src", cidr) for n, _, found in versions for cidr in found)
+        first, *others = alternatives
+        yield ("tcp-request", "connection", "reject", "unless", *first, *(w for a in others for w in ("or", *a)))
 
 
 def _headers(listener: Listener) -> Iterator[Line]:
@@ -234,7 +244,7 @@ def _backend(tree: Tree, listener: Listener, pool: Pool, vips: Sequence[str]) ->
     if http:
         lines += [("timeout", "tunnel", f"{_tunnel(listener)}ms"), ("http-reuse", "safe")]
     if persistence:
-        lines += _sticking(pool, persistence)
+        lines += _sticking(listener, pool, persistence)
     if monitor:
         lines += _checking(monitor, vips)
     lines += [
@@ -250,18 +260,21 @@ def _tunnel(listener: Listener) -> int:
     return max(_TUNNEL_MS, *timeouts) if all(timeouts) else 0  # 0: for ever
 
 
-def _sticking(pool: Pool, kind: PersistenceType) -> Iterator[Line]:
+def _sticking(listener: Listener, pool: Pool, kind: PersistenceType) -> Iterator[Line]:
     match kind:
         case PersistenceType.SOURCE_IP:
             yield ("stick-table", "type", "ipv6", *_TABLE)
             yield ("stick", "on", "src")
         case PersistenceType.HTTP_COOKIE:
-            yield ("cookie", "SRV", "insert", "indirect", "nocache")
+            # A browser keeps one cookie of a name: the pools that policies send to would take each other's clients.
+            name = "SRV" if pool.id == listener.default_pool_id else f"SRV-{pool.id[:8]}"
+            yield ("cookie", name, "insert", "indirect", "nocache")
         case PersistenceType.APP_COOKIE:
             name = argument((pool.session_persistence and pool.session_persistence.cookie_name) or "")
-            yield ("stick-table", "type", "string", "len", "64", *_TABLE)
-            yield ("stick", "store-response", f"res.cook({name})")
-            yield ("stick", "match", f"req.cook({name})")
+            # Hashed, for a table cuts what is longer than its keys, and tokens (JWT) begin alike for all clients.
+            yield ("stick-table", "type", "binary", "len", "20", *_TABLE)
+            yield ("stick", "store-response", f"res.cook({name}),sha1")
+            yield ("stick", "match", f"req.cook({name}),sha1")
 
 
 def _checking(monitor: HealthMonitor, vips: Sequence[str]) -> Iterator[Line]:
@@ -314,8 +327,12 @@ def _check(member: Member, pool: Pool, monitor: HealthMonitor) -> Line:
         line += ("addr", bracketed(member.monitor_address))
     if member.monitor_port:
         line += ("port", str(member.monitor_port))
+    # What a check follows of its server is said, too: a server that is added at run time is not followed.
+    elsewhere = bool(member.monitor_address or member.monitor_port)
+    if pool.protocol in (PoolProtocol.PROXY, PoolProtocol.PROXYV2) and not elsewhere:
+        line += ("check-send-proxy",)
     if pool.tls_enabled:
-        line += tls.check(pool, monitor)
+        line += tls.check(pool, monitor, elsewhere=elsewhere)
     elif monitor.type in (MonitorType.HTTPS, MonitorType.TLS_HELLO):
         line += ("check-ssl", "verify", "none")
         if monitor.domain_name:

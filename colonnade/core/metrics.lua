@@ -113,10 +113,23 @@ local SCOPES = {
 }
 local CODES = { "1xx", "2xx", "3xx", "4xx", "5xx", "other" }
 
--- Rows of fields. A field in double quotes may hold commas and ends of lines; a quote in it is doubled.
-local function csv(text)
-  local rows, row, at = {}, {}, 1
-  while at <= #text do
+-- Lets requests pass after each millisecond of work. To yield is not enough: HAProxy takes up again a Lua program that yields,
+-- some 200 times (tune.runqueue-depth), before it looks at its sockets; one that sleeps it leaves alone until it is time.
+local SLICE_S, OFTEN = 0.001, 32
+local begun = 0
+
+local function rest(n)
+  if n % OFTEN == 0 and os.clock() - begun > SLICE_S then
+    core.msleep(1)
+    begun = os.clock()
+  end
+end
+
+-- The fields from ``at`` on to the end of the row, and where the next row begins. A field in double quotes may hold commas
+-- and ends of lines; a quote in it is doubled.
+local function quoted(text, at)
+  local row = {}
+  repeat
     local field, stop
     if text:sub(at, at) == '"' then
       local last = at
@@ -133,13 +146,35 @@ local function csv(text)
       field = text:sub(at, stop - 1)
     end
     row[#row + 1] = field
-    if text:sub(stop, stop) ~= "," then
-      if #row > 1 then
-        rows[#rows + 1] = row
-      end
-      row = {}
-    end
     at = stop + 1
+  until text:sub(stop, stop) ~= ","
+  return row, at
+end
+
+local function plain(line)
+  local row, n = {}, 0
+  for field in (line .. ","):gmatch("([^,]*),") do
+    n = n + 1
+    row[n] = field
+  end
+  return row
+end
+
+-- Rows of fields; empty lines are none.
+local function csv(text)
+  local rows, at = {}, 1
+  while at <= #text do
+    local stop, row = text:find("\n", at, true) or #text + 1, nil
+    local line = text:sub(at, stop - 1)
+    if line:find('"', 1, true) then
+      row, at = quoted(text, at)
+    else
+      row, at = plain(line), stop + 1
+    end
+    if #row > 1 then
+      rows[#rows + 1] = row
+      rest(#rows)
+    end
   end
   return rows
 end
@@ -177,7 +212,8 @@ local function statistics()
     columns[name] = n
   end
   add_datagrams(rows, columns)
-  for _, row in ipairs(rows) do
+  for n, row in ipairs(rows) do
+    rest(n)
     local proxy, name = row[columns.pxname], row[columns.svname]
     local pool, listener = proxy:match("^(.*):([^:]*)$")
     if name == "FRONTEND" and proxy ~= "colonnade-statistics" then
@@ -189,6 +225,7 @@ local function statistics()
       end
     end
     if row.letter then
+      row.braced = "{" .. row.labels .. "} "
       table.insert(found[row.letter], row)
     end
   end
@@ -227,17 +264,18 @@ end
 
 local function sample(samples, name, labels, value)
   if value and value:match("^-?%d+%.?%d*$") then
-    samples[#samples + 1] = name .. labels .. " " .. value .. "\n"
+    samples[#samples + 1] = name .. labels .. value .. "\n"
   end
 end
 
 local function states(applet, scope, rows, columns)
   local name, samples = "octavia_" .. scope.name .. "_status", {}
-  for _, row in ipairs(rows) do
+  for n, row in ipairs(rows) do
+    rest(n)
     local said = row[columns.status]:match("^%a+")
     local state = (said == "OPEN" or said == "FULL" or said == "no") and "UP" or said == "STOP" and "DOWN" or said
     for _, one in ipairs(scope.states) do
-      local labels = "{" .. row.labels .. ',state="' .. one .. '"}'
+      local labels = "{" .. row.labels .. ',state="' .. one .. '"} '
       sample(samples, name, labels, one == state and "1" or "0")
     end
   end
@@ -246,9 +284,10 @@ end
 
 local function responses(applet, scope, rows, columns)
   local name, samples = "octavia_" .. scope.name .. "_http_responses_total", {}
-  for _, row in ipairs(rows) do
+  for n, row in ipairs(rows) do
+    rest(n)
     for _, code in ipairs(CODES) do
-      sample(samples, name, "{" .. row.labels .. ',code="' .. code .. '"}', row[columns["hrsp_" .. code]])
+      sample(samples, name, "{" .. row.labels .. ',code="' .. code .. '"} ', row[columns["hrsp_" .. code]])
     end
   end
   family(applet, name, "counter", "HTTP responses by the first digit of their status.", samples)
@@ -260,12 +299,13 @@ local function scoped(applet, scope, rows, columns)
     local word, from, kind, scopes, help, part = table.unpack(column)
     local at, name, samples = columns[from], "octavia_" .. scope.name .. "_" .. word, {}
     if at and scopes:find(scope.letter, 1, true) then
-      for _, row in ipairs(rows) do
+      for n, row in ipairs(rows) do
+        rest(n)
         local value = row[at]
         if part and tonumber(value) then
           value = string.format("%.3f", tonumber(value) / part)
         end
-        sample(samples, name, "{" .. row.labels .. "}", value)
+        sample(samples, name, row.braced, value)
       end
       family(applet, name, kind, help, samples)
     end
@@ -288,7 +328,7 @@ local function metrics(applet)
   local info = information(#found.l)
   for _, line in ipairs(INFO) do
     local samples = {}
-    sample(samples, "octavia_" .. line[1], "", info[line[2]])
+    sample(samples, "octavia_" .. line[1], " ", info[line[2]])
     family(applet, "octavia_" .. line[1], line[3], line[4], samples)
   end
   for _, scope in ipairs(SCOPES) do

@@ -40,7 +40,10 @@ def check(member: Member, monitor: HealthMonitor | None, state: MemberState) -> 
         case "L6TOUT":
             return f"The health check connected to {at}, but the TLS handshake did not end {patience}. Is it TLS?"
         case "L6RSP":
-            return f"The health check connected to {at}, but the TLS handshake failed{said}. Does it speak TLS?"
+            return (
+                f"The health check connected to {at}, but the TLS handshake failed{said}. Does it speak TLS, with a "
+                "certificate that the pool's authority has signed and not revoked?"
+            )
         case "L7TOUT":
             return f"The health check connected to {at}, but got no answer {patience}. Is the service overloaded?"
         case "L7STS":

@@ -155,12 +155,13 @@ def server(listener: Listener, pool: Pool, *, http: bool) -> Line:
     return line
 
 
-def check(pool: Pool, monitor: HealthMonitor) -> Line:
-    """What a health check of a member that speaks TLS needs beside the server's own words."""
+def check(pool: Pool, monitor: HealthMonitor, *, elsewhere: bool) -> Line:
+    """What a health check of a member that speaks TLS needs beside the server's own words; ``elsewhere`` than at the
+    member's own address and port it is TLS only when its type says so."""
     if monitor.type is MonitorType.PING:
         return ()
-    # Checks of the member's own port are TLS as the server is; elsewhere, when their type says so.
-    line: Line = ("check-ssl",) if monitor.type in (MonitorType.HTTPS, MonitorType.TLS_HELLO) else ()
+    secure = not elsewhere or monitor.type in (MonitorType.HTTPS, MonitorType.TLS_HELLO)
+    line: Line = ("check-ssl",) if secure else ()
     if monitor.domain_name:
         line += ("check-sni", monitor.domain_name)
     if pool.alpn_protocols and monitor.type in (MonitorType.HTTP, MonitorType.HTTPS):

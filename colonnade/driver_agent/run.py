@@ -33,9 +33,8 @@ class DriverAgent:
         for thread in threads:
             thread.start()
         log.info("The driver agent is up.", extra={"sockets": " ".join(sockets)})
-        packages = Packages(path=own.provider_path, sockets=sockets, files=self._settings.files)
         agents = Agents(
-            own.enabled_provider_agents, packages, self._clock,
+            own.enabled_provider_agents, Packages.of(self._settings), self._clock,
             patience_s=own.provider_agent_shutdown_timeout, debug=self._settings.default.debug,
         )  # fmt: skip
         agents.run(stop)

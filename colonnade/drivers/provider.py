@@ -7,11 +7,13 @@ import importlib.metadata
 import logging
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from colonnade.errors import ApiError, Busy, Conflict, Invalid, ProviderFailed, Unsupported
+from colonnade.model import foreign
+from colonnade.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -43,17 +45,34 @@ class Packages:
     sockets: tuple[str, str, str]  # the driver agent's: statuses, statistics, get
     files: tuple[str, ...] = ()  # the configuration, for options of their own
 
+    @classmethod
+    def of(cls, settings: Settings) -> "Packages":
+        """By the settings."""
+        path = settings.driver_agent.provider_path
+        return cls(path=path, sockets=settings.provider_sockets, files=settings.files)
+
     def load(self, group: str, name: str) -> Callable[..., Any]:
         """What an installed package offers under this name. Raises LookupError, and what its import raises."""
-        if self.path and self.path not in sys.path:
-            sys.path.append(self.path)  # last: what we run with ourselves stays what it is
-        found = tuple(importlib.metadata.entry_points(group=group, name=name))
+        found = self._offered(group, name)
         if not found:
             raise LookupError(f"no installed package offers {name} in {group}")
         loaded: Callable[..., Any] = found[0].load()
         self._lead()
         self._configure()
         return loaded
+
+    def lack(self, group: str, names: Iterable[str]) -> list[str]:
+        """Those of the names that no installed package offers. Nothing is imported, nothing is raised."""
+        try:
+            return [name for name in names if not self._offered(group, name)]
+        except Exception:  # a broken package of somebody else's must not keep us from starting
+            log.exception("What installed packages offer cannot be read.", extra={"group": group})
+            return []
+
+    def _offered(self, group: str, name: str) -> tuple[importlib.metadata.EntryPoint, ...]:
+        if self.path and self.path not in sys.path:
+            sys.path.append(self.path)  # last: what we run with ourselves stays what it is
+        return tuple(importlib.metadata.entry_points(group=group, name=name))
 
     def _configure(self) -> None:
         """Providers register their options with oslo.config's one object for a whole process, and expect it to have
@@ -72,6 +91,22 @@ class Packages:
         from octavia_lib.api.drivers import driver_lib
 
         driver_lib.DriverLibrary.__init__.__defaults__ = self.sockets
+
+
+def missing(settings: Settings) -> list[str]:
+    """A sentence about each provider, and each provider's agent, that the settings enable and no package offers."""
+    packages, own = Packages.of(settings), settings.driver_agent
+    where = f"beside Colonnade's own{f' or in {own.provider_path}' if own.provider_path else ', or set provider_path'}"
+    do = f"Install its package {where} (docs/providers.md), or take it out."
+    theirs = [name for name in settings.providers if foreign(name)]
+    return [
+        f"[api_settings] enabled_provider_drivers names {name}, which no installed package offers: who asks for it is "
+        f"answered 501. {do}"
+        for name in packages.lack(DRIVERS, theirs)
+    ] + [
+        f"[driver_agent] enabled_provider_agents names {name}, which no installed package offers: it cannot run. {do}"
+        for name in packages.lack(AGENTS, own.enabled_provider_agents)
+    ]
 
 
 class Providers:

@@ -1,6 +1,7 @@
 """What the API reads: pages of rows, single rows, the links between them, statistics and events. A few queries
 for any number of objects; statements are built once where their text does not depend on the request."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -128,7 +129,8 @@ def equals(table: Table, name: str, text: str) -> ColumnElement[bool]:
             number = int(text)
             return column == number if abs(number) < 2**31 else false()
         if isinstance(kind, Float):
-            return column == float(text)
+            fraction = float(text)
+            return column == fraction if math.isfinite(fraction) else false()  # MySQL has neither inf nor nan
         if isinstance(kind, DateTime):
             moment = datetime.fromisoformat(text)
             return column == (moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment)
@@ -161,6 +163,12 @@ def pool_of_listener(listener_id: str) -> ColumnElement[bool]:
     by_default = select(c.default_pool_id).where(c.id == listener_id)
     by_policy = select(p.redirect_pool_id).where(p.listener_id == listener_id, _SENDS)
     return or_(tables.pool.c.id.in_(by_default), tables.pool.c.id.in_(by_policy))
+
+
+def pool_of_monitor(monitor_id: str) -> ColumnElement[bool]:
+    """The pool that this health monitor checks."""
+    c = tables.health_monitor.c
+    return tables.pool.c.id.in_(select(c.pool_id).where(c.id == monitor_id))
 
 
 def amphora_of_project(project_id: str) -> ColumnElement[bool]:

@@ -1,6 +1,7 @@
 """For tests of UDP and SCTP: members, clients, and the file that a bundle holds."""
 
 import contextlib
+import itertools
 import socket
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rig import Rig, new_id
+from rig import Rig, eventually, new_id
 
 from colonnade import datagrams, wire
 from colonnade.agent import namespaces
@@ -21,12 +22,16 @@ from colonnade.datagrams import Datagrams, Listener, Member, Monitor, Persistenc
 __all__ = ["Datagrams", "Listener", "Member", "Monitor", "Persistence", "Pool"]
 
 
+_IPV6_MTU = 24  # linux/in6.h
+
+
 class Servers:
     """UDP members ``u1`` to ``u4``, each in a namespace with an IPv4 and an IPv6 address."""
 
     def __init__(self, rig: Rig) -> None:
         self.rig = rig
         self.running: dict[str, subprocess.Popen[str]] = {}
+        self._asked: set[int] = set()
         for n in range(1, 5):
             self.place(f"u{n}", 250 + n)
             self.start(f"u{n}")
@@ -69,11 +74,16 @@ class Servers:
         out = self.running[name].stdout
         assert out is not None
         assert out.readline() == "ready\n"
+        threading.Thread(target=lambda: self._asked.update(map(int, out)), daemon=True).start()
         self.rig.members.append(self.running[name])  # type: ignore[arg-type]
+
+    def asked(self, *numbers: int) -> None:
+        """Wait until members have these questions, to be answered late: a busy kernel takes packets up late."""
+        eventually(lambda: self._asked.issuperset(numbers))
 
     def stop(self, name: str) -> None:
         self.running[name].kill()
-        self.running[name].wait(5)
+        self.running[name].wait(60)
 
 
 def member(servers: Servers, name: str, *, version: int = 4, **changes: Any) -> Member:
@@ -114,36 +124,56 @@ def bundle(rig: Rig, amphora: str, want: Datagrams, config: str | None = None, *
     return replace(made, files={**made.files, **text})
 
 
+_NUMBERS = itertools.count(1)  # of questions
+
+
 class Client:
     """A UDP socket of the host's, to a VIP: one flow."""
 
     def __init__(
-        self, vip: str, port: int = 53, *, namespace: str | None = None, source: tuple[str, int] | None = None
-    ) -> None:
+        self, vip: str, port: int = 53, *, namespace: str | None = None, source: tuple[str, int] | None = None,
+        patience: float = 20.0,
+    ) -> None:  # fmt: skip
         with namespaces.inside(namespace):
             self.socket = socket.socket(socket.AF_INET6 if ":" in vip else socket.AF_INET, socket.SOCK_DGRAM)
         if source:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # others may have the port elsewhere
             self.socket.bind(source)
         self.socket.connect((vip, port))
-        self.socket.settimeout(1)
-        self._number = 0
+        if ":" in vip:  # else the first long packet tells that the networks take shorter ones, and is lost
+            self.socket.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU, 1400)
+        self.socket.settimeout(patience)
 
     def ask(self) -> list[str]:
         """Name, address and port that the member saw. Raises OSError."""
-        self._number += 1
-        self.socket.send(str(self._number).encode())
+        return self.hear(self.send())
+
+    def send(self, late: int = 0, size: int = 0) -> int:
+        """Only ask, with so many bytes more, to be answered so many milliseconds later. The number of the answer."""
+        number = next(_NUMBERS)
+        words = ["late", str(late)] if late else []
+        words += ["x" * size] if size else []
+        self.socket.send(" ".join([*words, str(number)]).encode())
+        return number
+
+    def hear(self, number: int) -> list[str]:
+        """The answer, as ``ask``'s; others that come before are lost."""
         while True:
-            *said, number = self.socket.recv(65536).decode().split(" ")
-            if number == str(self._number):
-                return said
+            said = self.socket.recv(65536).decode().split(" ")
+            if said[-1] == str(number):
+                return said[:3]
 
     def close(self) -> None:
         self.socket.close()
 
 
-def ask(vip: str, port: int = 53, **how: Any) -> str:
-    """The name of the member that answers a new flow."""
-    client = Client(vip, port, **how)
+# Those that the kernel would pick by chance may be an earlier flow's, which still leads to its member.
+_PORTS = itertools.cycle(range(10000, 19000))
+
+
+def ask(vip: str, port: int = 53, *, source: str = "", **how: Any) -> str:
+    """The name of the member that answers a new flow from this address."""
+    client = Client(vip, port, source=(source, next(_PORTS)), **how)
     try:
         return client.ask()[0]
     finally:
@@ -182,10 +212,11 @@ class Running:
                 t.join()
 
     def flow(self, rounds: int = 20) -> None:
-        """Wait until every flow has got so many more answers, or lost something."""
+        """Wait until every flow has got so many more answers. Nothing may be lost meanwhile."""
         goal = {n: len(a) + rounds for n, a in self.answers.items()}
-        for _ in range(1000):
-            if self.lost or all(len(self.answers[n]) >= g for n, g in goal.items()):
+        for _ in range(6000):
+            assert self.lost == []
+            if all(len(self.answers[n]) >= g for n, g in goal.items()):
                 return
             self._stop.wait(0.01)
         raise AssertionError("the flows stand still")

@@ -38,9 +38,7 @@ def redirecting(s: socket.socket) -> None:
     s.sendall(b"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n")
 
 
-def serve(port: int, answer: Callable[[socket.socket], None]) -> None:
-    listening = socket.create_server((sys.argv[1], port))
-
+def serve(listening: socket.socket, answer: Callable[[socket.socket], None]) -> None:
     def one(s: socket.socket) -> None:
         try:
             answer(s)
@@ -54,7 +52,7 @@ def serve(port: int, answer: Callable[[socket.socket], None]) -> None:
 
 
 for n, kind in enumerate((silent, dripping, flooding, closing, no_http, redirecting)):
-    threading.Thread(target=serve, args=(int(sys.argv[2]) + n, kind), daemon=True).start()
-time.sleep(0.2)
+    server = socket.create_server((sys.argv[1], int(sys.argv[2]) + n), backlog=128)
+    threading.Thread(target=serve, args=(server, kind), daemon=True).start()
 print("ready", flush=True)
 time.sleep(3600)

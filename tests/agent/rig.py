@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ from colonnade.agent.network import attach
 from colonnade.agent.place import Installation
 from colonnade.agent.teardown import teardown
 from colonnade.drivers.agent import HostAgent
+from colonnade.errors import Later
 
 T = TypeVar("T")
 _AGENT = """
@@ -40,8 +42,8 @@ KEY = "5a" * 32
 _NUMBERS = itertools.count()
 
 
-def _free_slot() -> int:
-    """One of 20 that no other test run on this machine uses; it stays ours until the process ends."""
+def _free_slot() -> tuple[int, int]:
+    """One of 20 that no other rig on this machine uses, and the descriptor by which it is ours until that is closed."""
     for n in range(20):
         lock = os.open(f"/run/lock/colonnade-test-{n}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -49,16 +51,17 @@ def _free_slot() -> int:
         except BlockingIOError:
             os.close(lock)
         else:
-            return n
-    raise AssertionError("20 test runs at once are enough for one machine")
+            return n, lock
+    raise AssertionError("20 rigs at once are enough for one machine")
 
 
 def new_id() -> str:
     return str(uuid.uuid4())
 
 
-def eventually(look: Callable[[], T], seconds: float = 10.0) -> T:
-    """The first true value of ``look``, tried until a deadline; errors of the network count as not yet."""
+def eventually(look: Callable[[], T], seconds: float = 60.0) -> T:
+    """The first true value of ``look``, tried until a deadline, which only a busy machine comes near; errors of the
+    network count as not yet."""
     deadline = time.monotonic() + seconds
     last: object = None
     while time.monotonic() < deadline:
@@ -72,12 +75,23 @@ def eventually(look: Callable[[], T], seconds: float = 10.0) -> T:
     raise AssertionError(f"not within {seconds} s; last: {last!r}")
 
 
+def _patiently(call: Callable[[], T]) -> T:
+    """As the control plane does: again while the amphora is at an earlier change."""
+    until = time.monotonic() + 60
+    while True:
+        try:
+            return call()
+        except Later as e:
+            if "still at an earlier change" not in str(e) or time.monotonic() > until:
+                raise
+
+
 class Rig:
     """Networks: ``front`` and ``other`` (another group), dual-stack ``front``, external ``outside``."""
 
     def __init__(self, state: Path) -> None:
         number = next(_NUMBERS)
-        n = _free_slot()
+        n, self._slot = _free_slot()
         self.state = state
         self.here = Installation(state=state, tag=f"t{os.getpid() % 1000}x{number}", slot=80 + n)
         self.net = f"10.{210 + n}"
@@ -114,7 +128,7 @@ class Rig:
         words = [sys.executable, "-c", _AGENT, str(self.state), self.here.tag, str(self.here.slot)]
         with open(self.log, "ab") as log:
             self.agent = subprocess.Popen(words, stderr=log)
-        eventually(lambda: self.client._call(self.url, "GET", "/v1") if self._alive() else None, 20)
+        eventually(lambda: self.client._call(self.url, "GET", "/v1") if self._alive() else None)
 
     def _alive(self) -> bool:
         if self.agent and self.agent.poll() is not None:
@@ -127,14 +141,19 @@ class Rig:
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         if self.agent:
             self.agent.send_signal(number)
-            self.agent.wait(15)
+            self.agent.wait(60)
             self.agent = None
 
     def teardown(self) -> None:
         self.stop(signal.SIGKILL)
         teardown(state=self.state, tag=self.here.tag, slot=self.here.slot)
         for member in self.members:
-            member.wait(5)
+            member.wait(60)
+
+    def release(self) -> None:
+        """Let another rig have the addresses."""
+        os.close(self._slot)
+        self.beats.close()
 
     def member(
         self, name: str, network: str, *addresses: str, port: int = 80, secure: tuple[Path, ...] = (),
@@ -211,20 +230,21 @@ class Rig:
         return replace(bundle, **changes)
 
     def push(self, bundle: wire.Bundle) -> dict[str, Any]:
-        return self.client.push(self.url, bundle.amphora_id, wire.to_json(bundle))
+        return _patiently(lambda: self.client.push(self.url, bundle.amphora_id, wire.to_json(bundle)))
 
     def forget(self) -> None:
         for amphora_id in self._ids:
-            self.client.remove(amphora_id, None)
+            _patiently(partial(self.client.remove, amphora_id, None))
         self._ids.clear()
 
-    def beat(self, amphora_id: str, fits: Callable[[wire.Heartbeat], object], seconds: float = 5.0) -> wire.Heartbeat:
-        """The first heartbeat of this amphora that fits; older ones that were not read yet count."""
+    def beat(self, amphora_id: str, fits: Callable[[wire.Heartbeat], object], seconds: float = 60.0) -> wire.Heartbeat:
+        """The first heartbeat of this amphora that fits; older ones that were not read yet count. One that says nothing
+        yet of what is looked for does not fit."""
         deadline = time.monotonic() + seconds
         last = None
         while (left := deadline - time.monotonic()) > 0:
             self.beats.settimeout(left)
-            with contextlib.suppress(TimeoutError):
+            with contextlib.suppress(TimeoutError, KeyError):
                 datagram = self.beats.recv(65536)
                 beat = wire.unpack(datagram, bytes.fromhex(KEY))
                 if beat and beat.amphora_id == amphora_id:
@@ -245,7 +265,7 @@ class Rig:
         # A starting HAProxy binds s<number>.<pid>.tmp and then renames it.
         sockets = [p for p in (self.here.run / str(number) / "own").glob("s*") if p.name[1:].isdigit()]
         with socket.socket(socket.AF_UNIX) as s:
-            s.settimeout(5)
+            s.settimeout(30)
             s.connect(str(max(sockets, key=lambda p: int(p.name[1:]))))
             s.sendall(f"{command}\n".encode())
             return b"".join(iter(lambda: s.recv(65536), b"")).decode()
@@ -287,7 +307,7 @@ backend {name}
 {extra}{lines}"""
 
 
-def get(host: str, port: int = 80, path: str = "/", timeout: float = 3.0) -> str:
+def get(host: str, port: int = 80, path: str = "/", timeout: float = 20.0) -> str:
     """The body of an answer. Raises OSError or HTTPException."""
     connection = http.client.HTTPConnection(host, port, timeout=timeout)
     try:
@@ -325,7 +345,7 @@ class Traffic:
     def flow(self, requests: int) -> None:
         """Wait until so many more were answered or failed."""
         goal = len(self.answers) + len(self.failures) + requests
-        eventually(lambda: len(self.answers) + len(self.failures) >= goal, 20)
+        eventually(lambda: len(self.answers) + len(self.failures) >= goal)
 
     def _new(self, host: str, port: int) -> None:
         while not self._stop.wait(0.01):
@@ -335,7 +355,7 @@ class Traffic:
                 self.failures.append(f"new: {e!r}")
 
     def _kept(self, host: str, port: int) -> None:
-        connection = http.client.HTTPConnection(host, port, timeout=3)
+        connection = http.client.HTTPConnection(host, port, timeout=20)
         while not self._stop.wait(0.01):
             try:
                 connection.request("GET", "/")
@@ -357,6 +377,7 @@ def running(state: Path) -> Iterator[Rig]:
         yield rig
     finally:
         rig.teardown()
+        rig.release()
 
 
 def snapshot() -> dict[str, str]:

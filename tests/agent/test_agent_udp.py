@@ -93,14 +93,14 @@ def test_source_ip_keeps_a_client_and_a_member_that_goes_moves_its_own_alone(rig
     def where() -> dict[str, str]:
         found = {}
         for person in people[:48]:
-            said = {ask(both[1], namespace=servers.namespace("clients"), source=(person, 0)) for _ in range(2)}
+            said = {ask(both[1], namespace=servers.namespace("clients"), source=person) for _ in range(2)}
             assert len(said) == 1
             found[person] = said.pop()
         return found
 
     rig.push(bundle(rig, amphora, Datagrams(vips=both, listeners=(front,), pools=(to,))))
     before = where()
-    assert all(count >= 6 for count in Counter(before.values()).values())
+    assert all(count >= 3 for count in Counter(before.values()).values())
     assert len(set(before.values())) == 3
     fewer = replace(to, members=tuple(m for m in to.members if m.address != servers.address("u2", 6)))
     rig.push(bundle(rig, amphora, Datagrams(vips=both, listeners=(front,), pools=(fewer,))))
@@ -112,19 +112,18 @@ def test_source_ip_port_spreads_one_client(rig: Rig, servers: Servers) -> None:
     amphora, both = rig.amphora(), vips(rig)
     to = pool(member(servers, "u1"), member(servers, "u2"), algorithm="SOURCE_IP_PORT")
     rig.push(bundle(rig, amphora, Datagrams(vips=both, listeners=(listener(to),), pools=(to,))))
-    ports: dict[int, str] = {}
-    for _ in range(40):
-        client = Client(both[0])
-        ports[client.socket.getsockname()[1]] = client.ask()[0]
-        client.close()
-    assert all(count >= 8 for count in Counter(ports.values()).values())
+
+    def from_port(vip: str, port: int) -> str:
+        with contextlib.closing(Client(vip, source=("", port))) as client:
+            return client.ask()[0]
+
+    ports = {port: from_port(both[0], port) for port in range(19000, 19040)}
+    assert all(count >= 4 for count in Counter(ports.values()).values())
     assert len(set(ports.values())) == 2
-    again = next(iter(ports))
     to = replace(to, members=(*to.members, member(servers, "u3", weight=0)))  # flows stay, so look at another amphora
     other, others = rig.amphora(), vips(rig)
     rig.push(bundle(rig, other, Datagrams(vips=others, listeners=(listener(to),), pools=(to,))))
-    with contextlib.closing(Client(others[0], source=("", again))) as client:
-        assert client.ask()[0] == ports[again]
+    assert {port: from_port(others[0], port) for port in ports} == ports
 
 
 def test_least_connections_fills_up_who_has_the_fewest(rig: Rig, servers: Servers) -> None:
@@ -132,29 +131,42 @@ def test_least_connections_fills_up_who_has_the_fewest(rig: Rig, servers: Server
     one = pool(member(servers, "u1"), algorithm="LEAST_CONNECTIONS")
     front = listener(one)
     rig.push(bundle(rig, amphora, Datagrams(vips=both, listeners=(front,), pools=(one,))))
-    held = [Client(both[0]) for _ in range(12)]
+
+    def chosen() -> set[str]:
+        """Who gets new flows of the IPv4 VIP, by number."""
+        words = ["ip", "netns", "exec", rig.here.namespace(amphora), "nft", "list", "chain", "inet", "datagrams",
+                 f"pick_{front.id.replace('-', '')}"]  # fmt: skip
+        table = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        found = re.search(r"ipv4.*numgen inc mod \d+ map \{([^}]*)\}", table)
+        assert found, table
+        return set(re.findall(r": (0x\w+)", found[1]))
+
+    held = [Client(both[0]) for _ in range(40)]
     assert {c.ask()[0] for c in held} == {"u1"}
-    two = replace(one, members=(*one.members, member(servers, "u2")))
+    first = chosen()
+    u1, u2 = *one.members, member(servers, "u2")
+    two = replace(one, members=(u1, u2))
     rig.push(bundle(rig, amphora, Datagrams(vips=both, listeners=(front,), pools=(two,))))
-    for _ in range(4):
-        time.sleep(1.2)  # the agent looks every second
-        held += [Client(both[0]) for _ in range(3)]
-        assert {c.ask()[0] for c in held[-3:]} == {"u2"}
-    time.sleep(1.2)
-    held += [Client(both[0]) for _ in range(10)]
-    counts = Counter(c.ask()[0] for c in held)
-    assert abs(counts["u1"] - counts["u2"]) <= 2
+    eventually(lambda: len(chosen()) == 1 and chosen() != first)  # the agent looks every second
+    held += [Client(both[0]) for _ in range(12)]
+    assert {c.ask()[0] for c in held[40:]} == {"u2"}
+    two = replace(one, members=(replace(u1, weight=4), u2))  # of four times the weight it has too few
+    rig.push(bundle(rig, amphora, Datagrams(vips=both, listeners=(front,), pools=(two,))))
+    eventually(lambda: chosen() == first)
+    held += [Client(both[0]) for _ in range(3)]
+    assert {c.ask()[0] for c in held[52:]} == {"u1"}
+    assert Counter(c.ask()[0] for c in held) == {"u1": 43, "u2": 12}
 
 
 def test_persistence_by_network_until_the_client_was_silent_for_long(rig: Rig, servers: Servers) -> None:
     amphora, both = rig.amphora(), vips(rig)
     one, other = servers.clients(48)[-2:]  # of one /31
     inside = servers.namespace("clients")
-    to = pool(member(servers, "u1"), member(servers, "u2"), persistence=Persistence(timeout=2, prefix4=31))
+    to = pool(member(servers, "u1"), member(servers, "u2"), persistence=Persistence(timeout=3, prefix4=31))
     front = listener(to)
 
     def ask_as(address: str) -> str:
-        return ask(both[0], namespace=inside, source=(address, 0))
+        return ask(both[0], namespace=inside, source=address)
 
     def push(made: object) -> None:
         rig.push(bundle(rig, amphora, Datagrams(vips=both, listeners=(front,), pools=(made,))))  # type: ignore[arg-type]
@@ -163,17 +175,17 @@ def test_persistence_by_network_until_the_client_was_silent_for_long(rig: Rig, s
     first = ask_as(one)
     assert {ask_as(a) for a in (one, other) * 4} == {first}
     talking = Client(both[0], namespace=inside, source=(one, 0))
-    for _ in range(6):  # an old flow keeps the memory alive, longer than the time
+    for _ in range(8):  # an old flow keeps the memory alive, longer than the time
         assert talking.ask()[0] == first
         time.sleep(0.5)
     assert ask_as(other) == first
     push(replace(to, members=(*to.members, member(servers, "u3"))))  # and so it is through changes
     assert {ask_as(other) for _ in range(3)} == {first}
     talking.close()
-    time.sleep(2.6)
+    time.sleep(3.6)
     push(to)
     said = [ask_as(one)]
-    time.sleep(2.6)
+    time.sleep(3.6)
     said.append(ask_as(one))
     assert set(said) == {"u1", "u2"}
     stays = next(m for m in to.members if servers.address(said[1]) != m.address)
@@ -190,25 +202,25 @@ def test_persistence_counts_each_host_alone_unless_told(rig: Rig, servers: Serve
     inside = servers.namespace("clients")
     to = pool(member(servers, "u1"), member(servers, "u2"), persistence=Persistence(timeout=360))
     rig.push(bundle(rig, amphora, Datagrams(vips=both, listeners=(listener(to),), pools=(to,))))
-    first = ask(both[0], namespace=inside, source=(one, 0))
-    second = ask(both[0], namespace=inside, source=(other, 0))
+    first = ask(both[0], namespace=inside, source=one)
+    second = ask(both[0], namespace=inside, source=other)
     assert first != second
     for address, name in ((one, first), (other, second)) * 2:
-        assert ask(both[0], namespace=inside, source=(address, 0)) == name
+        assert ask(both[0], namespace=inside, source=address) == name
     six = servers.clients(48)[:4]
-    assert [ask(both[1], namespace=inside, source=(a, 0)) for a in six] == [
-        ask(both[1], namespace=inside, source=(a, 0)) for a in six
+    assert [ask(both[1], namespace=inside, source=a) for a in six] == [
+        ask(both[1], namespace=inside, source=a) for a in six
     ]
 
 
 def test_a_limit_holds_and_frees_its_places(rig: Rig, servers: Servers) -> None:
     amphora, both = rig.amphora(), vips(rig)
     to = pool(member(servers, "u1"))
-    front = listener(to, limit=3, idle=5)
+    front = listener(to, limit=3, idle=8)
     rig.push(bundle(rig, amphora, Datagrams(vips=both, listeners=(front,), pools=(to,))))
     held = [Client(both[0]) for _ in range(3)]
     assert {c.ask()[0] for c in held} == {"u1"}
-    fourth = Client(both[0])
+    fourth = Client(both[0], patience=1)
     with pytest.raises(TimeoutError):
         fourth.ask()
     assert [c.ask()[0] for c in held] == ["u1"] * 3
@@ -218,8 +230,7 @@ def test_a_limit_holds_and_frees_its_places(rig: Rig, servers: Servers) -> None:
     assert [c.ask()[0] for c in held] == ["u1"] * 3
     with pytest.raises(TimeoutError):
         fourth.ask()
-    time.sleep(5.5)  # the flows are forgotten
-    assert fourth.ask()[0] in ("u1", "u2")
+    assert eventually(lambda: fourth.ask()[0]) in ("u1", "u2")  # the flows are forgotten
     rig.beat(amphora, lambda b: b.listeners[front.id].status == "OPEN")
 
 
@@ -239,8 +250,11 @@ def test_a_high_limit_holds_too_and_costs_little(rig: Rig, servers: Servers) -> 
     knock(range(20000, 24000))
     rig.beat(amphora, lambda b: b.listeners[front.id].active_connections > 3900)
     knock(range(24000, 30000))
-    beat = rig.beat(amphora, lambda b: b.listeners[front.id].status == "FULL")
-    assert 5500 < beat.listeners[front.id].active_connections <= 6000
+    beat = rig.beat(amphora, lambda b: b.listeners[front.id].active_connections > 5500)
+    assert beat.listeners[front.id].status == "FULL"
+    rig.drain_beats()
+    later = [rig.beat(amphora, lambda b: b.listeners) for _ in range(2)]
+    assert all(b.listeners[front.id].active_connections <= 6000 for b in [beat, *later])
     namespace = rig.here.namespace(amphora)
     words = ["ip", "netns", "exec", namespace, "nft", "list", "table", "inet", "datagrams"]
     table = subprocess.run(words, capture_output=True, text=True, check=True).stdout
@@ -252,7 +266,7 @@ def test_a_limit_of_nothing_lets_nobody_in(rig: Rig, servers: Servers) -> None:
     to = pool(member(servers, "u1"))
     rig.push(bundle(rig, amphora, Datagrams(vips=both, listeners=(listener(to, limit=0),), pools=(to,))))
     with pytest.raises(TimeoutError):
-        ask(both[0])
+        ask(both[0], patience=1)
 
 
 def test_only_allowed_networks_come_in_and_who_is_no_more_stops(rig: Rig, servers: Servers) -> None:
@@ -266,11 +280,12 @@ def test_only_allowed_networks_come_in_and_who_is_no_more_stops(rig: Rig, server
     assert outside.ask()
     allowed = replace(front, allowed=(f"{rig.net}.0.0/24", f"{rig.net}.0.0/25"))
     rig.push(bundle(rig, amphora, Datagrams(vips=both, listeners=(allowed,), pools=(to,))))
+    outside.socket.settimeout(1)
     with pytest.raises(TimeoutError):
         outside.ask()
     assert ask(both[0], namespace=inside)
     with pytest.raises(TimeoutError):
-        ask(both[1], namespace=inside)
+        ask(both[1], namespace=inside, patience=1)
 
 
 def test_where_nobody_serves_the_client_is_told_and_served_as_soon_as_somebody_does(rig: Rig, servers: Servers) -> None:

@@ -108,6 +108,18 @@ def test_rules_that_the_kernel_refuses_change_nothing(
     assert set(alone.look("e").listeners) == {UDP.id}
 
 
+class Clock:
+    """Time that goes when it is told to."""
+
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
 class Later:
     """Timers that only note when they would call."""
 
@@ -123,16 +135,15 @@ def test_members_whose_health_changes_all_the_time_leave_the_threads_to_others(
 ) -> None:
     """A member's owner says how often that is; with many listeners, each change of the rules takes seconds."""
     alone.apply(text(UDP), "e")
-    timers = Later()
+    timers, clock = Later(), Clock()
     monkeypatch.setattr(alone, "_timers", timers)
+    monkeypatch.setattr(balancer, "time", clock)
     alone._checked()
-    monkeypatch.setattr(alone, "_load", lambda: time.sleep(0.2))
+    monkeypatch.setattr(alone, "_load", lambda: clock.sleep(0.25))
     alone.refresh()
     alone._checked()
     alone._checked()  # the first one is still to come
-    assert timers.pauses[0] == 0.0
-    assert len(timers.pauses) == 2
-    assert 0.7 < timers.pauses[1] < 2.0
+    assert timers.pauses == [0.0, 1.0]
 
 
 def test_no_timer_waits_for_a_change_that_takes_long(alone: balancer.Balancer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,18 +158,18 @@ def test_no_timer_waits_for_a_change_that_takes_long(alone: balancer.Balancer, m
     def change() -> None:
         with alone._lock:
             held.set()
-            end.wait(10)
+            end.wait(60)
 
     thread = threading.Thread(target=change)
     thread.start()
-    held.wait(10)
+    assert held.wait(60)
     began = time.monotonic()
     try:
         assert alone.look("e") == before
         assert alone.look("another") == Statistics()
         alone.refresh()
         alone._level()
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 20
         assert len(timers.pauses) == 2  # both are done later
     finally:
         end.set()
@@ -176,14 +187,16 @@ def test_a_count_that_is_old_sends_nobody_all_new_flows(
     pool = Pool(id=str(uuid.UUID(int=9)), algorithm="LEAST_CONNECTIONS", persistence=None, monitor=None,
                 members=(one, other))  # fmt: skip
     want = Datagrams(vips=("10.0.0.254",), listeners=(replace(UDP, pool=pool.id),), pools=(pool,))
+    clock = Clock()
     monkeypatch.setattr(alone, "_timers", Later())
     alone.apply(datagrams.to_text(want), "e")
+    monkeypatch.setattr(balancer, "time", clock)
     monkeypatch.setattr(alone, "_count", lambda: None)
     number = ruleset.numbers(want)
     alone._flows.numbers[number[one.id]] = 100
-    alone._counted_at = time.monotonic()
+    alone._counted_at = clock.now
     alone._level()
     assert list(alone._state.slots[pool.id]) == [other.id]
-    alone._counted_at -= 3.1
+    clock.sleep(3.1)
     alone._level()
     assert alone._state.slots == {}

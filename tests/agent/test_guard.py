@@ -43,19 +43,20 @@ class Lb:
         self.bundle = replace(self.bundle, traffic=traffic)
         self.rig.push(self.bundle)
 
-    @property
-    def answering(self) -> set[int]:
-        """IP versions in which it answers."""
+    def answers(self, *versions: int) -> bool:
+        """Whether it answers in these IP versions and in no other. Who should answer may take its time; who should
+        not would do so at once, for it is the kernel that takes connections."""
 
-        def answers(vip: str) -> bool:
-            try:
-                get(vip, timeout=0.4)
-            except OSError:
-                return False
+        def right(version: int) -> bool:
+            vip = {4: self.four, 6: self.six}[version]
+            if version in versions:
+                return bool(get(vip))
+            with pytest.raises(TimeoutError):
+                socket.create_connection((vip, 80), 0.4)
             return True
 
         with ThreadPoolExecutor(2) as both:  # most of it is waiting for who does not answer
-            return {v for v, yes in zip((4, 6), both.map(answers, (self.four, self.six)), strict=True) if yes}
+            return all(both.map(right, (4, 6)))
 
     @property
     def tables(self) -> str:
@@ -67,43 +68,43 @@ class Lb:
                               check=True)  # fmt: skip
         return done.stdout
 
-    def pings(self, vip: str) -> bool:
-        words = ["ping", "-n", "-q", "-c", "1", "-W", "1", vip]
+    def pings(self, vip: str, seconds: int = 1) -> bool:
+        words = ["ping", "-n", "-q", "-c", "1", "-W", str(seconds), vip]
         return subprocess.run(words, capture_output=True, check=False).returncode == 0
 
 
 def test_only_what_is_admitted_reaches_the_vips(rig: Rig) -> None:
     lb = Lb(rig, WEB)
-    assert lb.answering == {4, 6}
+    assert lb.answers(4, 6)
     assert not lb.pings(lb.four)
     lb.admit(NOBODY)
-    assert lb.answering == set()
+    assert lb.answers()
     lb.admit(Traffic(admitted=(WEB.admitted or ())[1:]))
-    assert lb.answering == {6}
+    assert lb.answers(6)
     lb.admit(Traffic(admitted=(Admission(version=4, protocol=ICMP, first=8),)))
-    assert lb.answering == set()
-    assert lb.pings(lb.four)
+    assert lb.answers()
+    assert lb.pings(lb.four, 20)
     assert not lb.pings(lb.six)
 
 
 def test_ports_protocols_and_sources_are_told_apart(rig: Rig) -> None:
     lb = Lb(rig)
     me, me6 = (str(a.ip) for a in rig.here.host_addresses)
-    cases: list[tuple[Admission, set[int]]] = [
-        (Admission(version=4), {4}),
-        (Admission(version=6, protocol=TCP), {6}),
-        (Admission(version=4, protocol=TCP, first=79, last=81), {4}),
-        (Admission(version=4, protocol=TCP, first=81, last=90), set()),
-        (Admission(version=4, protocol=UDP, first=80, last=80), set()),
-        (Admission(version=4, source=f"{me}/32"), {4}),
-        (Admission(version=4, source="203.0.113.0/24"), set()),
-        (Admission(version=6, source=f"{me6}/128", protocol=TCP, first=80, last=80), {6}),
-        (Admission(version=6, source="2001:db8::/32"), set()),
-        (Admission(version=4, protocol=47), set()),
+    cases: list[tuple[Admission, tuple[int, ...]]] = [
+        (Admission(version=4), (4,)),
+        (Admission(version=6, protocol=TCP), (6,)),
+        (Admission(version=4, protocol=TCP, first=79, last=81), (4,)),
+        (Admission(version=4, protocol=TCP, first=81, last=90), ()),
+        (Admission(version=4, protocol=UDP, first=80, last=80), ()),
+        (Admission(version=4, source=f"{me}/32"), (4,)),
+        (Admission(version=4, source="203.0.113.0/24"), ()),
+        (Admission(version=6, source=f"{me6}/128", protocol=TCP, first=80, last=80), (6,)),
+        (Admission(version=6, source="2001:db8::/32"), ()),
+        (Admission(version=4, protocol=47), ()),
     ]
     for admitted, answering in cases:
         lb.admit(Traffic(admitted=(admitted,)))
-        assert lb.answering == answering, admitted
+        assert lb.answers(*answering), admitted
 
 
 def test_health_checks_and_neighbours_do_not_need_a_rule(rig: Rig) -> None:
@@ -111,14 +112,16 @@ def test_health_checks_and_neighbours_do_not_need_a_rule(rig: Rig) -> None:
     for host in (f"{rig.here.prefix}fabric", None):
         with namespaces.inside(host):
             subprocess.run(["ip", "neigh", "flush", "all"], check=False, capture_output=True)
-    rig.beat(lb.bundle.amphora_id, lambda b: b.pools == {"pool:listener": "UP"})
+    rig.drain_beats()
+    beat = rig.beat(lb.bundle.amphora_id, lambda b: b.members["pool:listener"]["s0"].check == "L4OK")
+    assert beat.pools == {"pool:listener": "UP"}
     lb.admit(WEB)
-    assert lb.answering == {4, 6}
+    assert lb.answers(4, 6)
 
 
 def test_a_flow_that_becomes_forbidden_ends(rig: Rig) -> None:
     lb = Lb(rig, WEB)
-    with socket.create_connection((lb.four, 80), 2) as flow:
+    with socket.create_connection((lb.four, 80), 20) as flow:
         request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
         flow.sendall(request)
         assert b"m1" in flow.recv(4096)
@@ -128,22 +131,22 @@ def test_a_flow_that_becomes_forbidden_ends(rig: Rig) -> None:
         with pytest.raises(TimeoutError):
             flow.recv(4096)
         lb.admit(WEB)
-        flow.settimeout(5)
+        flow.settimeout(60)  # it tries again ever more seldom
         assert b"m1" in flow.recv(4096)
 
 
 def test_the_guard_outlives_the_agent_and_the_namespace(rig: Rig) -> None:
     lb = Lb(rig, Traffic(admitted=(WEB.admitted or ())[:1]))
     rig.stop(signal.SIGKILL)
-    assert lb.answering == {4}
+    assert lb.answers(4)
     rig.start()
-    assert lb.answering == {4}
+    assert lb.answers(4)
     rig.stop(signal.SIGKILL)  # and now a reboot: nothing of the kernel's is left
     name = rig.here.namespace(lb.bundle.amphora_id)
     end_processes(lambda: rig.processes(lb.bundle.amphora_id))
     namespaces.remove(name)
     rig.start()
-    assert eventually(lambda: lb.answering == {4})
+    eventually(lambda: lb.answers(4))
 
 
 def test_nothing_is_left_when_it_is_cleared(rig: Rig) -> None:
@@ -168,7 +171,7 @@ def test_a_refused_bundle_leaves_the_guard_as_it_was(rig: Rig) -> None:
     bad = replace(lb.bundle, traffic=NOBODY, files={"haproxy.cfg": "nonsense\n"})
     with pytest.raises(Broken):
         rig.push(bad)
-    assert lb.answering == {4, 6}
+    assert lb.answers(4, 6)
 
 
 class Peer:
@@ -212,14 +215,15 @@ def transfers(rig: Rig, size: int) -> Iterator[tuple[Lb, Callable[[bytes], float
     lb.admit(Traffic())
 
     def transfer(way: bytes) -> float:
-        with socket.create_connection((lb.four, 80), 5) as s:
-            s.settimeout(30)
+        with socket.create_connection((lb.four, 80), 20) as s:
+            s.settimeout(60)
             began = time.monotonic()
             s.sendall(way + (b"x" * size if way == b"u" else b""))
             got = 0
             while got < (size if way == b"d" else 4):
                 data = s.recv(1 << 16)
-                assert data
+                if not data:
+                    raise ConnectionError("a check was late, and nobody serves for a moment")
                 got += len(data)
             return time.monotonic() - began
 
@@ -229,33 +233,53 @@ def transfers(rig: Rig, size: int) -> Iterator[tuple[Lb, Callable[[bytes], float
         peer.listening.close()
 
 
+def quick(transfer: Callable[[bytes], float], way: bytes) -> None:
+    """At full speed a transfer takes a tenth of this; on a busy machine not each time. A limited one never does."""
+    eventually(lambda: transfer(way) < 0.9)
+
+
+def slow(transfer: Callable[[bytes], float], way: bytes, most: float) -> bool:
+    """Whether it takes no longer than it has to; it never takes less."""
+    took = transfer(way)
+    assert took > 1.0
+    return took < most
+
+
+def falls(lb: Lb) -> int:
+    """How many times a check has found the server down."""
+    head, *rows = [line.split(",") for line in lb.rig.ask(lb.bundle.amphora_id, "show stat").splitlines()]
+    (row,) = [r for r in rows if r[1:2] == ["peer"]]
+    return int(row[head.index("chkdown")])
+
+
 def test_what_leaves_the_vip_is_as_slow_as_it_should_be(rig: Rig) -> None:
-    size = 1_500_000
-    with transfers(rig, size) as (lb, transfer):
-        free = transfer(b"d")
-        rig.drain_beats()
+    with transfers(rig, 1_500_000) as (lb, transfer):
+        quick(transfer, b"d")
         lb.admit(Traffic(egress=Limit(kilobits=8000, burst_kilobits=800)))  # a megabyte a second
-        assert 1.0 < transfer(b"d") < 6
-        assert transfer(b"u") < 1  # the other way is as before
-        seen = rig.beat(lb.bundle.amphora_id, lambda b: b.pools)
-        assert seen.pools == {"pool:listener": "UP"}  # checks did not queue behind answers
+
+        def unharmed() -> bool:
+            """Checks do not queue behind answers."""
+            before = falls(lb)
+            return slow(transfer, b"d", 6) and falls(lb) == before
+
+        eventually(unharmed)
+        quick(transfer, b"u")  # the other way is as before
         lb.admit(Traffic(egress=Limit(kilobits=80_000, burst_kilobits=800)))
-        assert transfer(b"d") < 0.9
+        quick(transfer, b"d")
         lb.admit(Traffic())
-        assert max(free, transfer(b"d")) < 0.9
+        quick(transfer, b"d")
 
 
 def test_what_comes_in_is_as_slow_as_it_should_be(rig: Rig) -> None:
-    size = 2_500_000  # a second's worth comes in at once
-    with transfers(rig, size) as (lb, transfer):
-        assert transfer(b"u") < 0.9
+    with transfers(rig, 2_500_000) as (lb, transfer):  # a second's worth comes in at once
+        quick(transfer, b"u")
         lb.admit(Traffic(ingress=Limit(kilobits=8000, burst_kilobits=0)))
-        assert 1.0 < transfer(b"u") < 15
-        assert transfer(b"d") < 1
+        eventually(lambda: slow(transfer, b"u", 15))
+        quick(transfer, b"d")
         lb.admit(replace(WEB, ingress=Limit(kilobits=8000, burst_kilobits=0)))
-        assert 1.0 < transfer(b"u") < 15
+        eventually(lambda: slow(transfer, b"u", 15))
         lb.admit(Traffic())
-        assert transfer(b"u") < 0.9
+        quick(transfer, b"u")
 
 
 def test_datagrams_are_judged_by_the_vip_that_they_were_sent_to(rig: Rig, servers: datagrams.Servers) -> None:
@@ -273,13 +297,14 @@ def test_datagrams_are_judged_by_the_vip_that_they_were_sent_to(rig: Rig, server
     flow = datagrams.Client(both[0])
     assert flow.ask()[0] == "u1"
     admit(dns[1])
-    for refused in (flow.ask, lambda: datagrams.ask(both[0])):
+    flow.socket.settimeout(1)
+    for refused in (flow.ask, lambda: datagrams.ask(both[0], patience=1)):
         with pytest.raises(TimeoutError):
             refused()
     assert datagrams.ask(both[1]) == "u1"
     admit(Admission(version=4, protocol=UDP, first=54, last=54))
     with pytest.raises(TimeoutError):
-        datagrams.ask(both[1])
+        datagrams.ask(both[1], patience=1)
     admit(*dns, egress=Limit(kilobits=8000, burst_kilobits=0))
     large = datagrams.Client(both[0])
     large.socket.send(b"x" * 5000 + b" 1")  # in fragments, there and back
@@ -308,7 +333,7 @@ def test_the_kernel_takes_every_limit(rig: Rig, kilobits: int, burst: int) -> No
     shown = lb.run("tc", "class", "show", "dev", front)
     assert "class htb 1:10" in shown
     if kilobits > 1000:
-        assert lb.answering == {4, 6}
+        assert lb.answers(4, 6)
 
 
 BAD: list[tuple[dict[str, Any], str]] = [

@@ -53,9 +53,11 @@ class Site:
 
     def ask(self, path: str = "/x", header: str = "") -> tuple[int, str]:
         """Status, and the answer's body or the place that is redirected to. ``header`` is sent as X-K."""
-        with socket.create_connection((self.vip, 80), 3) as s:
+        with socket.create_connection((self.vip, 80), 20) as s:
             s.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nX-K: {header}\r\nConnection: close\r\n\r\n".encode())
             head, _, body = b"".join(iter(lambda: s.recv(65536), b"")).decode().partition("\r\n\r\n")
+        if not head:
+            raise ConnectionError("the connection was closed")
         lines = head.split("\r\n")
         where = next((line.partition(": ")[2] for line in lines if line.lower().startswith("location: ")), body)
         status = int(lines[0].split()[1])
@@ -194,7 +196,7 @@ words = st.text(st.characters(min_codepoint=32, exclude_categories=("Cc", "Cs"))
 
 
 @given(st.lists(words.filter(lambda v: v.strip("\t ") and v[0] != " "), min_size=3, max_size=3))
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 def test_whatever_a_user_may_set_comes_through_while_haproxy_runs(rig: Rig, values: list[str]) -> None:
     _come_through(Site(rig), *values)
     rig.forget()

@@ -33,8 +33,9 @@ from tests import pki
 
 CA = pki.authority()
 COMMON: dict[str, Any] = {"project_id": "p", "created_at": datetime(2026, 1, 1), "loadbalancer_id": "lb"}
-SHORT_MS = 400  # time-outs of listeners here
-HARD_STOP_S = 3
+SHORT_MS = 1000
+SHORT = {"timeout_client_data": SHORT_MS, "timeout_member_data": SHORT_MS}  # of listeners that are silent
+HARD_STOP_S = 5
 H2 = (AlpnProtocol.H2, AlpnProtocol.HTTP_1_1)
 
 
@@ -46,7 +47,7 @@ class Site:
         self.listener = Listener(
             **{
                 "id": "web", "protocol": ListenerProtocol.HTTP, "protocol_port": 80, "default_pool_id": "p1",
-                "timeout_client_data": SHORT_MS, "timeout_member_data": SHORT_MS, **COMMON, **listener,
+                **COMMON, **listener,
             }
         )  # fmt: skip
         self.pool = Pool(id="p1", protocol=PoolProtocol.HTTP, lb_algorithm=Algorithm.ROUND_ROBIN, **COMMON)
@@ -78,7 +79,7 @@ class Site:
     def secure(self, alpn: str) -> ssl.SSLSocket:
         context = ssl.create_default_context(cadata=CA.pem.decode())
         context.set_alpn_protocols([alpn])
-        return context.wrap_socket(socket.create_connection((self.vip, 443), 5), server_hostname="x.test")
+        return context.wrap_socket(socket.create_connection((self.vip, 443), 30), server_hostname="x.test")
 
 
 def _tls(**fields: Any) -> dict[str, Any]:
@@ -116,30 +117,30 @@ def _wait(seconds: float) -> None:
 
 
 def test_a_silent_websocket_outlives_the_time_outs(rig: Rig) -> None:
-    site = Site(rig)
+    site = Site(rig, **SHORT)
     site.push()
-    with socket.create_connection((site.vip, 80), 5) as connection:
+    with socket.create_connection((site.vip, 80), 30) as connection:
         echoed = _websocket(connection)
-        _wait(3 * SHORT_MS / 1000)
+        _wait(1.7 * SHORT_MS / 1000)
         echoed()
-    with socket.create_connection((site.vip, 80), 5) as silent:  # whoever only connects does not
+    with socket.create_connection((site.vip, 80), 30) as silent:  # whoever only connects does not
         answer = b"".join(iter(lambda: silent.recv(4096), b""))
         assert answer == b"" or answer.startswith(b"HTTP/1.1 408 ")
 
 
 def test_a_websocket_over_tls_outlives_the_time_outs(rig: Rig) -> None:
-    site = Site(rig, **_tls())
+    site = Site(rig, **_tls(**SHORT))
     site.push()
     with site.secure("http/1.1") as connection:
         echoed = _websocket(connection)
-        _wait(3 * SHORT_MS / 1000)
+        _wait(1.7 * SHORT_MS / 1000)
         echoed()
 
 
 def test_a_websocket_survives_changes_at_run_time(rig: Rig) -> None:
-    site = Site(rig)
+    site = Site(rig, **SHORT)
     pid = site.push()
-    with socket.create_connection((site.vip, 80), 5) as connection:
+    with socket.create_connection((site.vip, 80), 30) as connection:
         echoed = _websocket(connection)
         site.policies = (replace(site.policies[0], admin_state_up=False),)
         assert site.push() == pid
@@ -148,24 +149,24 @@ def test_a_websocket_survives_changes_at_run_time(rig: Rig) -> None:
             site.members = members
             assert site.push() == pid
             echoed()
-        _wait(2 * SHORT_MS / 1000)
+        _wait(1.7 * SHORT_MS / 1000)
         echoed()
 
 
 def test_a_websocket_survives_a_reload_until_the_hard_stop(rig: Rig) -> None:
     site = Site(rig)
     pid = site.push()
-    with socket.create_connection((site.vip, 80), 5) as connection:
+    with socket.create_connection((site.vip, 80), 30) as connection:
         echoed = _websocket(connection)
         site.pool = replace(site.pool, lb_algorithm=Algorithm.LEAST_CONNECTIONS)
         began = time.monotonic()
         assert site.push() != pid
-        while time.monotonic() < began + HARD_STOP_S - 1:
+        while time.monotonic() < began + HARD_STOP_S - 3:
             echoed()
             _wait(0.2)
-        connection.settimeout(10)
+        connection.settimeout(45)  # a tunnel's own time-out is an hour
         assert connection.recv(1) == b""
-        assert time.monotonic() < began + HARD_STOP_S + 2
+        assert time.monotonic() > began + HARD_STOP_S
 
 
 # --- HTTP/2 ----------------------------------------------------------------------------------------------------------
@@ -183,8 +184,12 @@ def streaming(host: Rig) -> str:
 
 @pytest.fixture
 def site(rig: Rig, streaming: str) -> Site:
+    return _streams(rig, streaming)
+
+
+def _streams(rig: Rig, streaming: str, **listener: Any) -> Site:
     """HTTP/2 from the client to the member."""
-    made = Site(rig, **_tls())
+    made = Site(rig, **_tls(**listener))
     made.members = (made.member("h2", streaming, 443),)
     made.pool = replace(made.pool, tls_enabled=True, alpn_protocols=(AlpnProtocol.H2,))
     made.push()
@@ -224,12 +229,13 @@ def test_http_2_end_to_end_streams_both_ways_with_trailers(client: Client) -> No
     _end(client, first, 5)
 
 
-def test_a_stream_that_talks_may_last_longer_than_the_time_outs(client: Client) -> None:
-    stream = client.open("/a.Service/Chat")
-    for _ in range(6):
-        _talk(client, stream, b"still here")
-        _wait(SHORT_MS / 2000)
-    _end(client, stream, 6)
+def test_a_stream_that_talks_may_last_longer_than_the_time_outs(rig: Rig, streaming: str) -> None:
+    with closing(Client(_streams(rig, streaming, **SHORT).secure("h2"))) as client:
+        stream = client.open("/a.Service/Chat")
+        for _ in range(9):
+            _talk(client, stream, b"still here")
+            _wait(SHORT_MS / 5000)
+        _end(client, stream, 9)
 
 
 def test_large_messages_pass(client: Client) -> None:

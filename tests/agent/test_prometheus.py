@@ -3,7 +3,9 @@
 import http.client
 import ssl
 import subprocess
+import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -58,7 +60,7 @@ class Site:
 
     def ask(self, method: str = "GET", path: str = "/metrics", host: str = "") -> tuple[int, str, str]:
         """Status, type and body."""
-        connection = http.client.HTTPConnection(host or self.vip, PORT, timeout=5)
+        connection = http.client.HTTPConnection(host or self.vip, PORT, timeout=30)
         try:
             connection.request(method, path)
             answer = connection.getresponse()
@@ -178,6 +180,56 @@ def test_members_that_come_and_go_while_it_runs_are_told(rig: Rig) -> None:
     assert rig.processes(site.bundle.amphora_id) == [pid]
 
 
+def test_requests_pass_while_a_large_answer_is_made(rig: Rig) -> None:
+    site = Site(rig)
+    idle = replace(site.pools[0], id="p2")
+    other = replace(site.listeners[0], id="idle", protocol_port=81, default_pool_id="p2")
+    site.pools, site.listeners = (*site.pools, idle), (*site.listeners, other)
+    many = [replace(site.member(2), id=str(uuid.uuid4()), pool_id="p2", protocol_port=n) for n in range(1, 1001)]
+    site.members = (site.member(1), *many)
+    site.push()
+    passed = 0
+    with ThreadPoolExecutor() as scraper:
+        for _ in range(3):
+            scrape = scraper.submit(site.ask)
+            while not scrape.done():
+                assert get(site.vip) == "m1"
+                passed += 1
+            assert len(parse(scrape.result()[2])["octavia_member_weight"]) == 1001
+    # Some 120 in all; 15 where the program yields and does not sleep.
+    assert passed >= 30
+
+
+def test_members_may_change_while_an_answer_is_made(rig: Rig) -> None:
+    site = Site(rig)
+    generations = [
+        tuple(replace(site.member(2), id=f"{name}{n}", protocol_port=1000 + n) for n in range(300)) for name in "ab"
+    ]
+    site.members = generations[0]
+    site.push()
+    pushed = threading.Event()
+
+    def scrape() -> list[dict[str, dict[frozenset[tuple[str, str]], float]]]:
+        found = [site.scrape()]
+        while not pushed.is_set():
+            found.append(site.scrape())
+        return found
+
+    with ThreadPoolExecutor() as scraper:
+        scrapes = [scraper.submit(scrape) for _ in range(2)]
+        try:
+            for turn in range(6):
+                site.members = (*generations[turn % 2][: 300 - turn], site.member(1))
+                site.push()
+        finally:
+            pushed.set()
+    whole = {m.id for those in generations for m in those} | {"m1"}
+    for found in (f for s in scrapes for f in s.result()):
+        assert {dict(k)["member"] for k in found["octavia_member_weight"]} <= whole
+        assert found["octavia_member_weight"].keys() == found["octavia_member_sessions_total"].keys()
+        assert POOL.items() <= dict(next(iter(found["octavia_pool_status"]))).items()
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [("GET", "/", 404), ("GET", "/metrics/", 404), ("GET", "/metrics2", 404), ("POST", "/", 404), ("HEAD", "/x", 404),
@@ -222,7 +274,7 @@ def test_only_those_who_are_allowed_get_it(rig: Rig) -> None:
 def test_a_limit_of_connections_holds(rig: Rig) -> None:
     site = Site(rig, connection_limit=1)
     site.push()
-    connection = http.client.HTTPConnection(site.vip, PORT, timeout=5)
+    connection = http.client.HTTPConnection(site.vip, PORT, timeout=30)
     connection.request("GET", "/metrics")
     assert connection.getresponse().read()
     with pytest.raises(TimeoutError):
@@ -238,12 +290,12 @@ def test_it_speaks_tls_and_http_2(rig: Rig) -> None:
     site.push()
     context = ssl.create_default_context(cadata=CA.pem.decode())
     context.check_hostname = False
-    connection = http.client.HTTPSConnection(site.vip, PORT, timeout=5, context=context)
+    connection = http.client.HTTPSConnection(site.vip, PORT, timeout=30, context=context)
     connection.request("GET", "/metrics")
     assert parse(connection.getresponse().read().decode())["octavia_loadbalancer_ssl_connections_total"]
     connection.close()
     words = ["curl", "-sk", "--http2", "-w", "%{http_version}", f"https://{site.vip}:{PORT}/metrics"]
-    told = subprocess.run(words, capture_output=True, text=True, check=True, timeout=10).stdout
+    told = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout
     text, _, version = told.rpartition("\n")
     assert version == "2"
     assert parse(text + "\n")

@@ -136,7 +136,7 @@ def test_sctp_never_crosses_ip_versions_and_udp_does() -> None:
 
 
 @pytest.mark.root
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(WANTS, min_size=3, max_size=5))
 def test_the_kernel_takes_every_step_from_one_table_to_another(namespace: str, wants: list[Datagrams]) -> None:
     """As if it had been made anew; also when it is not known what was there."""

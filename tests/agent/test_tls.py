@@ -19,8 +19,16 @@ from rig import Rig, config, eventually
 from colonnade import wire
 from colonnade.core import certificates, haproxy
 from colonnade.errors import Broken
-from colonnade.model import Listener, LoadBalancer, Material, Member, Pool, Tree
-from colonnade.types import Algorithm, AlpnProtocol, ClientAuthentication, ListenerProtocol, PoolProtocol, TlsVersion
+from colonnade.model import HealthMonitor, Listener, LoadBalancer, Material, Member, Pool, Tree
+from colonnade.types import (
+    Algorithm,
+    AlpnProtocol,
+    ClientAuthentication,
+    ListenerProtocol,
+    MonitorType,
+    PoolProtocol,
+    TlsVersion,
+)  # fmt: skip
 from tests import pki
 
 CA = pki.authority()
@@ -52,12 +60,15 @@ class Site:
         )
         self.bundle = rig.bundle(rig.amphora(), self.vip, None)
         self.problems: dict[str, str] = {}
+        self.others: tuple[Member, ...] = ()
+        self.monitors: tuple[HealthMonitor, ...] = ()
 
     def push(self) -> dict[str, Any]:
         """As the worker does it."""
         balancer = LoadBalancer(id="lb", vip_address=self.vip, project_id="p", created_at=COMMON["created_at"])
         tree = Tree(
-            load_balancer=balancer, listeners=(self.listener,), pools=(self.pool,), members=(self.member,)
+            load_balancer=balancer, listeners=(self.listener,), pools=(self.pool,), members=(self.member, *self.others),
+            health_monitors=self.monitors,
         )  # fmt: skip
         found = {
             ref: data if isinstance(data, Broken) else Material(ref=ref, project_id="p", payloads={"": data})
@@ -91,12 +102,15 @@ def context(trust: pki.Issued = CA, tmp_path: Path | None = None, client: pki.Is
     return made
 
 
-def shake(site: Site, name: str | None = "default.test", how: ssl.SSLContext | None = None) -> ssl.SSLSocket:
+def shake(
+    site: Site, name: str | None = "default.test", how: ssl.SSLContext | None = None,
+    session: ssl.SSLSession | None = None,
+) -> ssl.SSLSocket:  # fmt: skip
     how = how or context()
     how.check_hostname = False
-    raw = socket.create_connection((site.vip, 443), 10)
+    raw = socket.create_connection((site.vip, 443), 30)
     try:
-        return how.wrap_socket(raw, server_hostname=name)
+        return how.wrap_socket(raw, server_hostname=name, session=session)
     except OSError:
         raw.close()
         raise
@@ -266,7 +280,7 @@ def test_alpn(rig: Rig, offered: tuple[str, ...], wanted: list[str], chosen: str
 
 
 def curl(site: Site, *words: str) -> str:
-    command = ["curl", "-sk", "--max-time", "5", "--resolve", f"default.test:443:{site.vip}", *words]
+    command = ["curl", "-sk", "--max-time", "30", "--resolve", f"default.test:443:{site.vip}", *words]
     return subprocess.run([*command, "https://default.test/"], capture_output=True, text=True, check=True).stdout
 
 
@@ -301,6 +315,11 @@ def secure_members(host: Rig) -> Iterator[dict[str, str]]:
     yield {"s1": f"{host.net}.0.12", "s2": f"{host.net}.0.13"}
 
 
+def monitor(site: Site, kind: MonitorType) -> HealthMonitor:
+    fields = {"delay": 1, "timeout": 1, "max_retries": 1, "max_retries_down": 1, **COMMON}
+    return HealthMonitor(id=str(uuid.uuid4()), pool_id=site.pool.id, type=kind, **fields)
+
+
 def to(site: Site, address: str, **pool: Any) -> Site:
     site.member = replace(site.member, address=address, protocol_port=443)
     site.pool = replace(site.pool, tls_enabled=True, **pool)
@@ -319,7 +338,7 @@ def test_a_member_is_spoken_to_in_tls_by_the_name_that_the_client_asked_for(
 def test_members_of_a_plain_listener_are_asked_for_the_requests_host(rig: Rig, secure_members: dict[str, str]) -> None:
     site = Site(rig, protocol=ListenerProtocol.HTTP, protocol_port=80, default_tls_container_ref=None)
     to(site, secure_members["s1"], ca_tls_container_ref="ca")
-    connection = http.client.HTTPConnection(site.vip, timeout=3)
+    connection = http.client.HTTPConnection(site.vip, timeout=30)
     connection.request("GET", "/headers", headers={"Host": "default.test:80"})
     assert json.loads(connection.getresponse().read())["sni"] == "default.test"
     connection.close()
@@ -335,6 +354,52 @@ def test_a_member_that_another_authority_vouches_for_gets_nothing(rig: Rig, secu
     site.secrets["ca"] = pki.authority("Other CA").pem
     to(site, secure_members["s1"], ca_tls_container_ref="ca")
     assert ask(site).status == 503
+
+
+@pytest.mark.parametrize("kind", [MonitorType.TCP, MonitorType.HTTP, MonitorType.HTTPS, MonitorType.TLS_HELLO])
+def test_a_member_that_is_added_at_run_time_is_checked_in_tls(
+    rig: Rig, secure_members: dict[str, str], kind: MonitorType
+) -> None:
+    site = Site(rig)
+    site.monitors = (monitor(site, kind),)
+    to(site, secure_members["s1"], ca_tls_container_ref="ca")
+    _checked_when_added(site, ("L6OK", "L7OK"))
+
+
+def _checked_when_added(site: Site, right: tuple[str, ...]) -> None:
+    """Add the site's member once more and a plain web server, both at run time: the one is up by a ``right`` kind of
+    check, and the other down."""
+    before = site.pids
+    good = replace(site.member, id=str(uuid.uuid4()))
+    plain = replace(good, id=str(uuid.uuid4()), address=f"{site.rig.net}.0.10", protocol_port=80)
+    site.others = (good, plain)
+    site.push()
+    assert site.pids == before
+
+    def settled(beat: wire.Heartbeat) -> bool:
+        states = beat.members.get(f"{site.pool.id}:{site.listener.id}", {})
+        return (
+            {good.id, plain.id} <= states.keys() and states[plain.id].status == "DOWN"
+            and states[good.id].status == "UP" and states[good.id].check[:4] in right
+        )  # fmt: skip
+
+    site.rig.beat(site.bundle.amphora_id, settled)
+
+
+@pytest.mark.parametrize("protocol", [PoolProtocol.PROXY, PoolProtocol.PROXYV2])
+def test_a_check_of_a_member_that_is_added_at_run_time_begins_as_proxy_members_expect_it(
+    rig: Rig, protocol: PoolProtocol
+) -> None:
+    inner = rig.address()
+    text = config(inner, servers={}).replace(f"bind {inner}:80", f"bind {inner}:80 accept-proxy")
+    text = text.replace("    default_backend pool:listener", "    http-request return status 200")
+    rig.push(rig.bundle(rig.amphora(), inner, text))
+    site = Site(rig, protocol=ListenerProtocol.HTTP, protocol_port=80, default_tls_container_ref=None)
+    site.pool = replace(site.pool, protocol=protocol)
+    site.monitors = (monitor(site, MonitorType.HTTP),)
+    site.member = replace(site.member, address=inner)
+    site.push()
+    _checked_when_added(site, ("L7OK",))
 
 
 def test_a_member_whose_certificate_was_revoked_gets_nothing(rig: Rig, secure_members: dict[str, str]) -> None:
@@ -392,7 +457,7 @@ class Traffic:
 
     def flow(self, requests: int = 40) -> None:
         goal = self.done + requests
-        eventually(lambda: self.done >= goal, 20)
+        eventually(lambda: self.done >= goal)
 
     def _new(self) -> None:
         while not self._stop.wait(0.005):
@@ -462,20 +527,45 @@ def test_an_sni_certificate_more_is_a_reload_that_fails_no_request(site: Site) -
     assert traffic.failures == []
 
 
-def test_a_revocation_takes_effect_while_it_runs(rig: Rig, tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [TlsVersion.TLSV1_2, TlsVersion.TLSV1_3])
+def test_a_revoked_client_is_refused_whatever_session_it_kept(rig: Rig, tmp_path: Path, version: TlsVersion) -> None:
     site = Site(
         rig, client_ca_tls_container_ref="ca", client_crl_container_ref="crl",
-        client_authentication=ClientAuthentication.MANDATORY, tls_versions=(TlsVersion.TLSV1_2,),
+        client_authentication=ClientAuthentication.MANDATORY, tls_versions=(version,),
     )  # fmt: skip
     site.push()
-    before = site.pids
     how = context(tmp_path=tmp_path, client=CLIENT)
-    assert ask(site, how=how).status == 200
+    session, resumed = _session(site, how, None)
+    session, resumed = _session(site, how, session)
+    assert resumed
     site.secrets["crl"] = CA.revoke(REVOKED, CLIENT)
     site.push()
+    for kept in (None, session):
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            _session(site, how, kept)
+
+
+def test_a_client_of_an_authority_no_longer_trusted_is_refused_whatever_session_it_kept(
+    rig: Rig, tmp_path: Path
+) -> None:
+    site = Site(rig, client_ca_tls_container_ref="ca", client_authentication=ClientAuthentication.MANDATORY)
+    site.push()
+    how = context(tmp_path=tmp_path, client=CLIENT)
+    session, _ = _session(site, how, None)
+    site.secrets["ca"] = pki.authority("Other CA").pem
+    site.push()
     with pytest.raises((ssl.SSLError, ConnectionError)):
-        ask(site, how=context(tmp_path=tmp_path, client=CLIENT))
-    assert site.pids == before
+        _session(site, how, session)
+
+
+def _session(
+    site: Site, how: ssl.SSLContext, session: ssl.SSLSession | None
+) -> tuple[ssl.SSLSession | None, bool | None]:  # fmt: skip
+    """Ask once; the session to come back with, and whether this one came back."""
+    with shake(site, how=how, session=session) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: default.test\r\n\r\n")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+        return connection.session, connection.session_reused
 
 
 def test_a_rotated_certificate_is_what_a_restarted_haproxy_serves(site: Site) -> None:

@@ -4,7 +4,7 @@ import struct
 from collections.abc import Iterator
 from ipaddress import ip_address
 
-from colonnade.agent.tracking import Tracking, drops_of
+from colonnade.agent.tracking import Drop, Tracking, drops_of
 
 UDP, SCTP = 17, 132
 GET, DELETE = 0x101, 0x102
@@ -46,10 +46,10 @@ class Kernel(Tracking):
 def test_however_many_members_and_listeners_go_the_table_is_walked_once() -> None:
     flows = [(UDP, port, mark) for port in range(100, 150) for mark in range(1, 21)]
     kernel = Kernel(*flows)
-    gone: set[tuple[int | None, tuple[int, int] | None]] = {(m, None) for m in range(1, 10)}
+    gone: set[Drop] = {(m, None) for m in range(1, 10)}
     gone |= {(None, (UDP, port)) for port in range(100, 120)}
     gone |= {(20, (UDP, port)) for port in range(120, 130)} | {(15, (SCTP, 149))}
-    kernel.drop(gone)
+    kernel.drop(gone, kernel.found(gone))
     assert set(kernel.held.values()) == {
         (p, port, m) for p, port, m in flows if m >= 10 and port >= 120 and not (m == 20 and port < 130)
     }
@@ -67,14 +67,15 @@ def test_what_went_by_itself_is_no_error() -> None:
             kernel.held.clear()
 
     kernel._each = late  # type: ignore[method-assign]
-    kernel.drop({(1, (UDP, 1)), (2, (UDP, 2))})
+    gone: set[Drop] = {(1, (UDP, 1)), (2, (UDP, 2))}
+    kernel.drop(gone, kernel.found(gone))
     assert kernel.asked.count(DELETE) == 2
     kernel.close()
 
 
 def test_nothing_to_forget_asks_nothing() -> None:
     kernel = Kernel((UDP, 1, 1))
-    kernel.drop(set())
+    assert kernel.found(set()) == []
     assert (kernel.asked, len(kernel.held)) == ([], 1)
     assert drops_of((UDP, 1, 7)) == {(7, None), (None, (UDP, 1)), (7, (UDP, 1))}
     kernel.close()

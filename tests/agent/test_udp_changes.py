@@ -35,9 +35,10 @@ KNOCK = Monitor(kind="UDP-CONNECT", delay=1, timeout=1, rise=1, fall=2)
 class Stage:
     """An amphora whose load balancer is changed bit by bit."""
 
-    def __init__(self, rig: Rig, servers: Servers, *names: str, version: int = 4, **of_pool: Any) -> None:
+    def __init__(self, rig: Rig, servers: Servers, *names: str, version: int = 4, to: int = 4, **of_pool: Any) -> None:
         self.rig, self.servers = rig, servers
-        self.amphora, self.vips = rig.amphora(), vips(rig)[:1]
+        four, six = vips(rig)
+        self.amphora, self.vips = rig.amphora(), (four,) if to == 4 else (six, four)
         self.pool: Pool = pool(*(member(servers, n, version=version) for n in names), **of_pool)
         self.front: Listener = listener(self.pool)
         self.more: list[tuple[Listener, Pool]] = []
@@ -49,6 +50,14 @@ class Stage:
         fronts = (self.front, *(x for x, _ in self.more))
         want = Datagrams(vips=self.vips, listeners=fronts, pools=tuple(pools.values()))
         self.rig.push(bundle(self.rig, self.amphora, want, web))
+
+
+def soon(client: Client) -> str:
+    """Who answers a flow, asked every second: what is asked while nobody serves may be lost."""
+    client.socket.settimeout(1)
+    name = eventually(lambda: client.ask()[0])
+    client.socket.settimeout(20)
+    return name
 
 
 @pytest.fixture
@@ -151,11 +160,11 @@ def test_a_member_that_dies_hands_its_flows_over(stage: Stage, rig: Rig, servers
     assert Counter(c.ask()[0] for c in held) == {"u1": 2, "u2": 2}
     servers.stop("u1")
     try:
-        beat = rig.beat(stage.amphora, lambda b: b.members[key][u1].status == "DOWN", 6)
+        beat = rig.beat(stage.amphora, lambda b: b.members[key][u1].status == "DOWN")
         assert (beat.members[key][u1].check, beat.members[key][u1].text) == ("L4CON", "Connection refused")
         assert beat.members[key][u2].status == "UP"
         assert beat.pools[key] == "UP"
-        assert {c.ask()[0] for c in held} == {"u2"}
+        eventually(lambda: {c.ask()[0] for c in held} == {"u2"})  # what is known is told before the rules are changed
         assert {ask(stage.vips[0]) for _ in range(4)} == {"u2"}
         # A new agent believes what the old one found; nobody asks a dead member meanwhile.
         rig.stop(signal.SIGKILL)
@@ -163,8 +172,8 @@ def test_a_member_that_dies_hands_its_flows_over(stage: Stage, rig: Rig, servers
         assert {ask(stage.vips[0]) for _ in range(4)} == {"u2"}
     finally:
         servers.start("u1")
-    rig.beat(stage.amphora, lambda b: b.members[key][u1].status == "UP", 6)
-    assert {ask(stage.vips[0]) for _ in range(4)} == {"u1", "u2"}
+    rig.beat(stage.amphora, lambda b: b.members[key][u1].status == "UP")
+    eventually(lambda: {ask(stage.vips[0]) for _ in range(4)} == {"u1", "u2"})
     assert {c.ask()[0] for c in held} == {"u2"}
 
 
@@ -173,11 +182,11 @@ def test_when_all_are_down_clients_are_told(stage: Stage, rig: Rig) -> None:
     client = Client(stage.vips[0])
     assert client.ask()
     stage.push(members=nowhere, monitor=KNOCK)
-    rig.beat(stage.amphora, lambda b: set(b.pools.values()) == {"DOWN"}, 6)
+    rig.beat(stage.amphora, lambda b: set(b.pools.values()) == {"DOWN"})
     with pytest.raises(ConnectionRefusedError):
         client.ask()
     stage.push(members=tuple(replace(m, monitor_port=53) for m in nowhere))
-    eventually(lambda: client.ask()[0], 6)
+    assert soon(client) in ("u1", "u2")
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -234,7 +243,7 @@ def test_a_relay_that_dies_is_back_and_has_no_privilege(rig: Rig, servers: Serve
     assert int(status["VmRSS"].split()[0]) < 20_000  # kB
     for _ in range(2):
         os.kill(rig.processes(stage.amphora)[0], signal.SIGKILL)
-        assert eventually(lambda: client.ask()[0], 3) == "u1"
+        assert soon(client) == "u1"
     stage.push(members=(member(servers, "u2"),))
     assert client.ask()[0] == "u2"
     eventually(lambda: rig.processes(stage.amphora) == [])
@@ -254,7 +263,7 @@ def test_a_relay_that_an_agent_started_and_did_not_write_down_keeps_no_door(
     stray = json.loads(record.read_text())["pid"]
     record.unlink()
     rig.start()
-    assert eventually(lambda: client.ask()[0], 5) == "u1"
+    assert soon(client) == "u1"
     assert stray not in rig.processes(stage.amphora)
     assert len(rig.processes(stage.amphora)) == 1 + web
 
@@ -267,7 +276,7 @@ def test_a_reboot_brings_it_back_without_a_control_plane(rig: Rig, servers: Serv
     for path in sorted(rig.here.run.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
     rig.start()
-    assert {eventually(lambda: ask(stage.vips[0])) for _ in range(4)} == {"u1", "u2"}
+    assert {eventually(lambda: ask(stage.vips[0], patience=1)) for _ in range(4)} == {"u1", "u2"}
 
 
 def test_what_is_removed_leaves_nothing(rig: Rig, servers: Servers) -> None:
@@ -326,8 +335,8 @@ def test_remembered_clients_outlive_the_agent(rig: Rig, servers: Servers) -> Non
     stage = Stage(rig, servers, "u1", "u2", persistence=Persistence(timeout=60))
     one, other = servers.clients(48)[-2:]
     inside = servers.namespace("clients")
-    assert [ask(stage.vips[0], namespace=inside, source=(a, 0)) for a in (one, other)] == ["u1", "u2"]
+    assert [ask(stage.vips[0], namespace=inside, source=a) for a in (one, other)] == ["u1", "u2"]
     rig.stop(signal.SIGKILL)
     rig.start()
     stage.push(members=tuple(replace(m, weight=2) for m in stage.pool.members))
-    assert [ask(stage.vips[0], namespace=inside, source=(a, 0)) for a in (other, one, other)] == ["u2", "u1", "u2"]
+    assert [ask(stage.vips[0], namespace=inside, source=a) for a in (other, one, other)] == ["u2", "u1", "u2"]

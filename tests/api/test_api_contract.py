@@ -2,6 +2,7 @@
 
 import re
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from every_request import Furnished, furnish
@@ -125,6 +126,9 @@ ERRORS: list[tuple[str, str, Any, int, str, str]] = [
      r"^Unknown attribute for argument listener_\.listener: protocol$"),
     ("PUT", LISTENER, {"listener": {"connection_limit": -2}}, 400, "A",
      r"^Invalid input for field/attribute connection_limit\. Value: '-2'\. Value should be greater or equal to -1"),
+    ("PUT", LISTENER, {"listener": {"tags": "x"}}, 400, "A", r"Value: 'x'\. Value should be a list\.$"),
+    ("PUT", LISTENER, {"listener": {"insert_headers": []}}, 400, "A", r"Value: '\[\]'\. Value should be an object\.$"),
+    ("PUT", "pools/{pool}", {"pool": {"session_persistence": "x"}}, 400, "A", r"Value should be an object\.$"),
     ("POST", "pools", {"pool": {"loadbalancer_id": "{lb}", "protocol": "HTTP"}}, 400, "A",
      r"field/attribute lb_algorithm\. Value: 'None'\. Mandatory field missing\.$"),
     ("POST", "pools", {"pool": {**_NEW_POOL, "loadbalancer_id": "{lb}", "protocol": "FTP"}}, 400, "A",
@@ -168,6 +172,7 @@ ERRORS: list[tuple[str, str, Any, int, str, str]] = [
      f"^Listener {NOWHERE} not"),
     ("PUT", "l7policies/{l7policy}", {"l7policy": {"redirect_pool_id": NOWHERE}}, 404, "A",
      f"^Pool {NOWHERE} not found"),
+    ("GET", "providers/amphora", None, 405, "B", "."),
     ("GET", "nothing", None, 404, "B", "."), ("GET", "/v9", None, 404, "B", "."),
     ("POST", "listeners", {"listener": {**_NEW_LISTENER, "loadbalancer_id": "{lb}", "protocol_port": 80}},
      409, "A", "80"),
@@ -290,6 +295,42 @@ def test_lists(made: Furnished, path: str) -> None:
     for tags in ("tags=a", "tags-any=a", "not-tags=a", "not-tags-any=a"):
         found = ask(tags, 200 if tagged else 400)
         assert not tagged or bool(found[key]) is tags.startswith("not"), tags
+
+
+@pytest.mark.parametrize("key", ["providers", "flavor_capabilities", "availability_zone_capabilities"])
+def test_lists_of_what_no_table_holds(made: Furnished, key: str) -> None:
+    path = key if key == "providers" else f"providers/amphora/{key}"
+
+    def ask(query: str, expect: int = 200) -> Any:
+        return made.service.get(f"{path}?{query}", by="admin", expect=expect)
+
+    whole = ask("")
+    assert set(whole) == {key}
+    items = whole[key]
+    first, last = items[0], items[-1]
+    assert len(items) > 1
+    assert ask(f"name={last['name']}") == ask(f"description={quote(last['description'])}") == {key: [last]}
+    assert ask(f"name={last['name']}&description=x")[key] == ask(f"name={last['name'].upper()}")[key] == []
+    for unlimited in ("limit=0", "limit=-5", "limit=infinite", "limit=99999"):
+        assert ask(unlimited)[key] == items
+    assert ask("limit=1")[key] == [first]
+    assert ask(f"limit=1&marker={first['name']}")[key] == items[1:2]
+    assert ask(f"page_reverse=True&marker={last['name']}")[key] == items[:-1]
+    assert ask(f"page_reverse=True&limit=1&marker={last['name']}")[key] == items[-2:-1]
+    assert ask(f"page_reverse=true&marker={last['name']}")[key] == []
+    backward = ask("sort=name:desc")[key]
+    assert backward == sorted(items, key=lambda v: v["name"], reverse=True)
+    assert ask("sort_key=name&sort_dir=desc")[key] == backward
+    assert ask("sort=description,name:desc")[key] == sorted(backward, key=lambda v: v["description"])
+    assert ask("fields=unheard")[key] == [{}] * len(items)
+    assert ask("fields=name&fields=unheard")[key] == [{"name": v["name"]} for v in items]
+    for wrong in (
+        "unheard=1", "tenant_id=x", "project_id=alice-project", "tags=a", "name=a&name=b", "marker=nothing",
+        "limit=1&limit=1", "sort=unheard",
+    ):  # fmt: skip
+        assert "faultstring" in ask(wrong, 400), wrong
+    for wrong in ("limit=x", "limit=", "sort=name:up", "sort_key=name&sort_dir=down"):
+        assert "description" in ask(wrong, 400), wrong
 
 
 def test_every_list_is_in_the_table() -> None:

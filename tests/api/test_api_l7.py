@@ -372,6 +372,8 @@ def test_replies_have_exactly_their_keys(made: Any) -> None:
     assert made.get(f"l7policies/{policy['id']}/rules?tags=u&type=PATH") == {"rules": [rule], "rules_links": []}
     # openstacksdk sends the parent's id as a filter, too.
     assert made.get(f"l7policies/{policy['id']}/rules?l7policy_id={policy['id']}")["rules"] == [rule]
+    assert made.get(f"l7policies/{policy['id']}/rules?rule_value={rule['value']}")["rules"] == [rule]
+    assert made.get(f"l7policies/{policy['id']}/rules?rule_value=else")["rules"] == []
     assert made.get(f"l7policies/{policy['id']}/rules?l7policy_id={rule['id']}")["rules"] == []
     assert made.get(f"l7policies/{policy['id']}/rules?name=x")["rules"] == []  # as the stock client looks for a rule
     assert made.get("l7policies?not-tags=t")["l7policies"] == made.get("l7policies", by="bob")["l7policies"] == []

@@ -61,6 +61,8 @@ def test_wrong_queries(five: Service, query: str, form: str) -> None:
 def test_a_large_number_is_a_filter_like_any(service: Service) -> None:
     assert service.get("listeners?protocol_port=99999999999999999999")["listeners"] == []
     service.get("listeners?protocol_port=x", expect=400)
+    for number in ("inf", "-Infinity", "nan", "1e999"):
+        assert service.get(f"healthmonitors?http_version={number}")["healthmonitors"] == []
 
 
 @pytest.mark.parametrize("sort", ["", "&sort=name:desc", "&sort=description,name", "&sort=updated_at:desc,name"])
@@ -122,7 +124,7 @@ def test_filters_by_parents(service: Service) -> None:
     pool, other = service.pool(one, name="one"), service.pool(two, name="two")
     listener = service.listener(one, name="one", default_pool_id=pool["id"])
     service.listener(two, name="two")
-    service.monitor(pool, name="one")
+    monitor = service.monitor(pool, name="one")
     service.monitor(other, name="two")
     member = service.member(pool, name="one")
     service.member(other, name="two")
@@ -132,6 +134,9 @@ def test_filters_by_parents(service: Service) -> None:
     assert _names(service, f"?listener_id={listener['id']}", "pools") == ["one"]
     assert _names(service, f"?default_pool_id={pool['id']}", "listeners") == ["one"]
     assert _names(service, f"?pool_id={other['id']}", "healthmonitors") == ["two"]
+    assert _names(service, f"?healthmonitor_id={monitor['id']}", "pools") == ["one"]
+    assert _names(service, f"?health_monitor_id={monitor['id']}", "pools") == ["one"]
+    assert _names(service, f"?healthmonitor_id={pool['id']}", "pools") == []
     members = f"pools/{pool['id']}/members"
     assert _names(service, "?address=10.2.0.1&protocol_port=8080", members) == ["one"]
     assert _names(service, f"?id={member['id']}&project_id=alice-project", members) == ["one"]

@@ -77,7 +77,8 @@ def test_headers_and_protocols(header: str, protocol: L) -> None:
     else:
         known = [*FORWARDED, *(OF_CLIENTS if protocol is L.TERMINATED_HTTPS else [])]
         assert found is (None if header in known else Invalid)
-        for value in ("True", "yes", "1", ""):
+        assert _error(rules.headers, {header: "True"}, protocol) is found
+        for value in ("yes", "1", ""):
             assert _error(rules.headers, {header: value}, protocol) is Invalid
 
 
@@ -171,8 +172,9 @@ LIMITS: list[tuple[str, str, list[Any], list[Any]]] = [
     (LISTENER, "connection_limit", [-1, 0, 1, 2147483647, "5"], [-2, 2147483648, 1.5, True, "x"]),
     *((LISTENER, f"timeout_{n}", [0, 1, BIG, "7"], [-1, BIG + 1, "x", True])
       for n in ("client_data", "member_connect", "member_data", "tcp_inspect")),
-    (LISTENER, "insert_headers", [{}, {"X-Forwarded-For": "true"}, {"X-Forwarded-Port": "false"}],
-     [{"X-Forwarded-For": True}, {"X-Forwarded-For": "TRUE"}, {"X": "true"}, [], "x"]),
+    (LISTENER, "insert_headers",
+     [{}, {"X-Forwarded-For": "true"}, {"X-Forwarded-Port": "false"}, {"X-Forwarded-For": "True"}],
+     [{"X-Forwarded-For": True}, {"X-Forwarded-For": "yes"}, {"X": "true"}, [], "x"]),
     (LISTENER, "allowed_cidrs", [[], ["10.0.0.0/8"], ["10.1.2.3/32"], ["0.0.0.0/0"]],
      [["10.0.0.0/33"], ["x"], "10.0.0.0/8", ["fd00::/8"], [None]]),
     (LISTENER, "default_pool_id", ["{pool}", "{spare}"], ["x", 5, []]),
@@ -190,16 +192,16 @@ LIMITS: list[tuple[str, str, list[Any], list[Any]]] = [
     (MEMBER, "backup", [True, False], ["perhaps"]),
     (MEMBER, "monitor_port", [1, 65535, "80"], [0, 65536, -1, "x"]),
     (MEMBER, "monitor_address", ["10.0.0.1", "fd00::1"], ["x", "10.0.0.256", "10.0.0.0/8", 5]),
-    (MONITOR, "delay", [0, 1, 2147483647, "3"], [-1, None, "x", 1.5]),
-    (MONITOR, "timeout", [0, 1, 2147483647], [-1, None, "x"]),
+    (MONITOR, "delay", [0, 1, 2147483, "3"], [-1, None, "x", 1.5, 2147484, 2147483647]),
+    (MONITOR, "timeout", [0, 1, 2147483], [-1, None, "x", 2147484]),
     (MONITOR, "max_retries", [1, 10], [0, 11, None]),
     (MONITOR, "max_retries_down", [1, 10], [0, 11]),
     (MONITOR, "http_method", ["GET", "HEAD", "POST", "PUT", "DELETE", "TRACE", "OPTIONS", "CONNECT", "PATCH"],
      ["get", "BREW", ""]),
     (MONITOR, "url_path", ["/", "/a", "/a?b=c&d=e", "/" + "x" * 254],
-     ["", "a", "http://a/b", "/a b", "/a\n", "/" + "x" * 255]),
-    (MONITOR, "expected_codes", ["200", "200,201", "200-204", "200, 201"], ["", "20", "2000", "200-", "200,",
-     "a", "200;201"]),
+     ["", "a", "http://a/b", "//a/b", "/a b", "/a\n", "/" + "x" * 255]),
+    (MONITOR, "expected_codes", ["200", "200,201", "200-204", "204-204", "200, 201"], ["", "20", "204-200", "2000",
+     "200-", "200,", "a", "200;201"]),
     (MONITOR, "http_version", [1.0, 1.1, "1.0", "1.1", 1], [0.9, 1.2, 2, "2", "x", True]),
     (POLICY, "position", [1, 2147483647, "1"], [0, -1, 2147483648, "x"]),
     (POLICY, "redirect_url", ["http://a.example/", "https://a.example/b?c#d", "HTTP://a"],

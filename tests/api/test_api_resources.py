@@ -237,6 +237,23 @@ def test_session_persistence_keeps_its_type_and_has_four_keys(made: Any) -> None
     assert made.get(path)["pool"] == changed
 
 
+def test_session_persistence_changes_in_what_is_named(made: Any) -> None:
+    """While its type stays; another type begins anew."""
+    pool = made.pool(
+        made.lb, protocol="UDP",
+        session_persistence={"type": "SOURCE_IP", "persistence_timeout": 30, "persistence_granularity": "255.0.0.0"},
+    )  # fmt: skip
+    path, all_of = f"pools/{pool['id']}", {**pool["session_persistence"]}
+    for given in ({"persistence_timeout": 60}, {"type": "SOURCE_IP", "persistence_granularity": None}):
+        changed = made.put(path, {"pool": {"session_persistence": given}})["pool"]["session_persistence"]
+        all_of |= given
+        assert changed == all_of
+    path = _paths(made)["pools"]
+    made.put(path, {"pool": {"session_persistence": {"type": "APP_COOKIE", "cookie_name": "a"}}})
+    other = made.put(path, {"pool": {"session_persistence": {"type": "HTTP_COOKIE"}}})["pool"]
+    assert other["session_persistence"]["cookie_name"] is None
+
+
 def test_values_are_kept_in_their_normal_form(made: Any) -> None:
     member = made.member(made.a_pool, address="FD00:0::0:1", protocol_port="81", weight="3", backup="yes")
     assert (member["address"], member["protocol_port"], member["weight"], member["backup"]) == ("fd00::1", 81, 3, True)

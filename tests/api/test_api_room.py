@@ -43,6 +43,21 @@ def test_a_tree_that_does_not_fit_is_refused(service: Service) -> None:
     service.post("loadbalancers", {"loadbalancer": body}, expect=409)
 
 
+def test_rules_take_room_too(service: Service) -> None:
+    rule = {"type": "PATH", "compare_type": "EQUAL_TO", "value": "/"}
+    policies = [{"action": "REJECT", "rules": [rule] * 50}] * (room.MOST // 50)
+    listener = {"protocol": "HTTP", "protocol_port": 80, "l7policies": policies}
+    body = {"vip_subnet_id": service.subnet.id, "listeners": [listener]}
+    service.post("loadbalancers", {"loadbalancer": body}, expect=409)
+    lb = service.load_balancer()
+    policy = {"listener_id": service.listener(lb)["id"], "action": "REJECT"}
+    path = f"l7policies/{service.post('l7policies', {'l7policy': policy})['l7policy']['id']}/rules"
+    pool = service.pool(lb)
+    service.put(f"pools/{pool['id']}/members", {"members": members(room.MOST - room.LISTENER - 1)}, expect=202)
+    service.post(path, {"rule": rule})
+    assert "each L7 rule one" in service.post(path, {"rule": rule}, expect=409)["faultstring"]
+
+
 @pytest.mark.parametrize(("field", "value"), [("tags", [f"t{n}" for n in range(257)])])
 def test_lists_of_a_load_balancer_have_limits(service: Service, field: str, value: Any) -> None:
     lb = service.load_balancer()

@@ -92,7 +92,7 @@ def test_session_persistence(fields: dict[str, Any], protocol: P, fine: bool) ->
 def test_http_fields_are_for_http_monitors(field: str, kind: M) -> None:
     monitor = HealthMonitor(
         id="i", project_id="p", loadbalancer_id="l", pool_id="p", type=kind, delay=1, timeout=1, max_retries=1,
-        created_at=datetime(2026, 1, 1),
+        created_at=datetime(2026, 1, 1), http_version=1.1, domain_name="a.example",
     )  # fmt: skip
     if kind in (M.HTTP, M.HTTPS):
         rules.monitor(monitor, {field})
@@ -109,7 +109,7 @@ def test_http_fields_are_for_http_monitors(field: str, kind: M) -> None:
         ({"X-Forwarded-For": "true"}, L.TCP, Invalid),
         ({"X-Forwarded-For": "true"}, L.HTTPS, Invalid),
         ({"X-Forwarded-For": "yes"}, L.HTTP, Invalid),
-        ({"X-Forwarded-For": "True"}, L.HTTP, Invalid),
+        ({"X-Forwarded-For": "True", "X-Forwarded-Port": "FALSE"}, L.HTTP, None),
         ({"X-Else": "true"}, L.HTTP, Invalid),
         ({"X-SSL-Client-CN": "true"}, L.HTTP, Invalid),
         ({"X-SSL-Client-CN": "true", "X-Forwarded-For": "true"}, L.TERMINATED_HTTPS, None),
@@ -245,6 +245,7 @@ WRONG_MONITORS: list[tuple[Any, int]] = [
     ({"type": "HTTP", "expected_codes": "200,\n204"}, 400), ({"type": "HTTP", "expected_codes": "\uff12" * 3}, 400),
     ({"type": "HTTP", "expected_codes": "20"}, 400), ({"type": "HTTP", "http_method": "BREW"}, 400),
     ({"type": "HTTP", "http_version": 2.0}, 400), ({"type": "HTTP", "domain_name": "a.b"}, 400),
+    ({"type": "HTTP", "expected_codes": "204-200"}, 400), ({"type": "HTTP", "expected_codes": "200-200"}, 201),
     ({"type": "HTTP", "http_version": 1.0, "domain_name": "a.b"}, 400), ({"type": "UDP-CONNECT"}, 400),
     ({"type": "SCTP"}, 400), ({"pool_id": nobody_has()}, 404), ({"pool_id": None}, 400), ({}, 201),
     ({"type": "HTTP", "http_version": "1.1", "domain_name": "a.b"}, 201),
@@ -293,6 +294,16 @@ def test_member_creation(made: Any, fields: dict[str, Any], expect: int) -> None
 def test_health_monitor_creation(made: Any, fields: dict[str, Any], expect: int) -> None:
     pool = made.pool(made.lb)
     _check(made, "healthmonitors", "healthmonitor", {"pool_id": pool["id"], **MONITOR, **fields}, expect)
+
+
+def test_monitors_of_any_type_may_be_rid_of_what_they_have_not(made: Any) -> None:
+    """``openstack loadbalancer healthmonitor unset --domain-name --http-version``."""
+    monitor = made.monitor(made.pool(made.lb), type="TCP")
+    path = f"healthmonitors/{monitor['id']}"
+    changed = made.put(path, {"healthmonitor": {"http_version": None, "domain_name": None}})["healthmonitor"]
+    assert (changed["http_version"], changed["domain_name"]) == (None, None)
+    made.put(path, {"healthmonitor": {"http_version": 1.1}}, expect=400)
+    made.put(path, {"healthmonitor": {"url_path": None}}, expect=400)
 
 
 def test_a_pool_has_one_monitor(made: Any) -> None:

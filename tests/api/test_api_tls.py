@@ -15,9 +15,10 @@ pytestmark = pytest.mark.any_database
 CA = pki.authority()
 LEAF = CA.issue("www.test", "www.test", days=90)
 REFS = {
-    "good": LEAF.p12(), "pem": LEAF.bundle_pem, "ca": CA.pem, "crl": CA.revoke(), "rubbish": b"rubbish",
+    "good": LEAF.p12(), "pem": LEAF.bundle_pem, "ca": CA.pem, "crl": CA.revoke(days=3650), "rubbish": b"rubbish",
     "locked": LEAF.p12(b"secret"), "expired": CA.issue("old", days=-1).p12(), "lone": LEAF.pem,
-    "two": CA.pem + LEAF.pem, "others": pki.authority().revoke(),
+    "two": CA.pem + LEAF.pem, "others": pki.authority().revoke(days=3650),
+    "old-ca": pki.authority(days=-1).pem, "old-crl": CA.revoke(days=-1),
 }  # fmt: skip
 URL = "http://keys.test/v1/secrets/"
 
@@ -76,6 +77,8 @@ CREATED: list[tuple[Json, int, str]] = [
     ({"client_crl_container_ref": "@crl"}, 400, "A client authentication CA reference is required"),
     ({**WITH_CA, "client_crl_container_ref": "@rubbish"}, 400, "revocation list is invalid"),
     ({**WITH_CA, "client_crl_container_ref": "@others"}, 400, "The CRL specified is not valid"),
+    ({**WITH_CA, "client_crl_container_ref": "@old-crl"}, 400, "revocation list is invalid"),
+    ({"client_ca_tls_container_ref": "@old-ca"}, 400, "expired on"),
     ({"tls_versions": []}, 400, "Empty TLS version list"),
     ({"tls_versions": ["TLSv1.4"]}, 400, "Value should be one of"),
     ({"tls_versions": ["SSLv3"]}, 400, "SSLv3 alone"),
@@ -121,6 +124,7 @@ POOLS: list[tuple[Json, int, str]] = [
     ({"tls_enabled": True, "ca_tls_container_ref": "@ca", "crl_container_ref": "@crl"}, 201, ""),
     ({"crl_container_ref": "@crl"}, 400, "A CA certificate reference is required"),
     ({"ca_tls_container_ref": "@ca", "crl_container_ref": "@others"}, 400, "The CRL specified is not valid"),
+    ({"ca_tls_container_ref": "@ca", "crl_container_ref": "@old-crl"}, 400, "expired on"),
     ({"tls_container_ref": "@bobs"}, 400, "Could not retrieve certificate"),
     ({"ca_tls_container_ref": "@good"}, 400, "CA certificate is invalid"),
     ({"tls_enabled": True, "tls_versions": []}, 400, "Empty TLS version list"),

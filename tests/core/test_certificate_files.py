@@ -1,6 +1,9 @@
 """What is made of secrets: good ones become HAProxy's files, bad ones a sentence, and the rest goes on."""
 
+from dataclasses import replace
+
 import pytest
+from cryptography.hazmat.primitives.asymmetric import dsa
 from desired import tree
 
 from colonnade.core import certificates, haproxy, tls
@@ -12,6 +15,7 @@ CA = pki.authority()
 MIDDLE = CA.issue("Middle CA", ca=True)
 LEAF = MIDDLE.issue("www.example.org", "www.example.org", "example.org")
 OTHER = CA.issue("other.example.org")
+DSA = pki.issue("www.example.org", by=CA, key=dsa.generate_private_key(1024)).bundle_pem  # noqa: S505 - what must be refused
 
 
 def secret(payload: bytes, ref: str = "secrets/1", **parts: bytes) -> Material:
@@ -34,6 +38,7 @@ BAD = {
     "a pass phrase": (secret(LEAF.p12(b"secret")), "without a pass phrase"),
     "another's key": (secret(LEAF.pem + OTHER.key_pem), "not that of the certificate"),
     "a short key": (secret(CA.issue("short", bits=1024).bundle_pem), "RSA keys need 2048"),
+    "a key for DSA": (secret(DSA), "Ed25519"),
     "an empty container": (secret(b"", certificate=b""), "neither|holds no"),
 }
 
@@ -58,13 +63,17 @@ def test_an_authority_is_one_certificate():
     for wrong in (CA.pem + OTHER.pem, b"", b"rubbish", CA.key_pem):
         with pytest.raises(Broken, match=r"not one X\.509 certificate"):
             certificates.authority(secret(wrong))
+    with pytest.raises(Broken, match="RSA keys need 2048"):
+        certificates.authority(secret(CA.issue("short", bits=1024).pem))
 
 
 def test_a_revocation_list_is_signed_by_its_authority():
     listed = CA.revoke(OTHER)
     assert certificates.revocations(secret(listed), secret(CA.pem)).text.encode() == listed
-    with pytest.raises(Broken, match="not signed by"):
-        certificates.revocations(secret(listed), secret(pki.authority().pem))
+    same_key = replace(CA, certificate=OTHER.certificate).revoke()
+    for wrong in (pki.authority("Another").revoke(), pki.authority().revoke(), same_key):
+        with pytest.raises(Broken, match="not signed by"):
+            certificates.revocations(secret(wrong), secret(CA.pem))
     with pytest.raises(Broken, match="not a revocation list"):
         certificates.revocations(secret(b"rubbish"), secret(CA.pem))
 

@@ -4,6 +4,7 @@ import datetime
 import http.client
 import ssl
 import threading
+import urllib.request
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -54,9 +55,9 @@ def _tree(members, policies):
 def _ask(front, path="/", headers=(), context=None):
     """Status, and the member's pool or the place that is redirected to."""
     if context:
-        connection = http.client.HTTPSConnection("127.0.0.1", front, timeout=10, context=context)
+        connection = http.client.HTTPSConnection("127.0.0.1", front, timeout=60, context=context)
     else:
-        connection = http.client.HTTPConnection("127.0.0.1", front, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", front, timeout=60)
     with ExitStack() as stack:
         stack.callback(connection.close)
         connection.putrequest("GET", path, skip_host=any(k.lower() == "host" for k, _ in headers))
@@ -203,13 +204,28 @@ def test_the_first_policy_that_matches_decides(first, second, members, tmp_path)
 def test_each_request_of_a_connection_is_decided_anew(members, tmp_path):
     policies = [{"action": "REDIRECT_TO_POOL", "redirect_pool_id": "p2", "rules": [{"PATH": {"EQUAL_TO": "/2"}}]}]
     with _serving(_tree(members, policies), tmp_path) as front, ExitStack() as stack:
-        connection = http.client.HTTPConnection("127.0.0.1", front, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", front, timeout=60)
         stack.callback(connection.close)
         seen = []
         for path in ("/1", "/2", "/1", "/2"):
             connection.request("GET", path)
             seen.append(connection.getresponse().read())
         assert seen == [b"p1", b"p2", b"p1", b"p2"]
+
+
+def test_each_pool_keeps_a_browser_by_a_cookie_of_its_own(members, tmp_path):
+    pools = [
+        {"id": name, "session_persistence": {"type": "HTTP_COOKIE"},
+         "members": [{"address": "127.0.0.1", "protocol_port": port} for port in members]}
+        for name in ("p1", "p2")
+    ]  # fmt: skip
+    policy = {"action": "REDIRECT_TO_POOL", "redirect_pool_id": "p2", "rules": [{"PATH": {"STARTS_WITH": "/two"}}]}
+    tree = {"listeners": [{"id": "web", "default_pool_id": "p1", "policies": [policy]}], "pools": pools}
+    with _serving(tree, tmp_path) as front:
+        browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        paths = ("/one", "/two", "/two", "/one") * 3
+        seen = {(p, browser.open(f"http://127.0.0.1:{front}{p}").read()) for p in paths}
+    assert len(seen) == 2
 
 
 def test_rules_look_at_what_the_client_sent(members, tmp_path):

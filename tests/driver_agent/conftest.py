@@ -98,8 +98,15 @@ PENDING = (ProvisioningStatus.PENDING_CREATE, OperatingStatus.OFFLINE)
 def scene(store: Store, tmp_path: Path) -> Scene:
     names = ("status", "stats", "get")
     paths: Any = {f"{name}_socket_path": str(tmp_path / f"{name}.sock") for name in names}
-    section = Section(**paths, status_request_timeout=1, status_max_processes=4)
+    section = Section(**paths, status_request_timeout=60, status_max_processes=4)
     return Scene(store, replace(Settings(), driver_agent=section))
+
+
+@pytest.fixture
+def hurried(scene: Scene) -> None:
+    """The driver agent gives a report a second to come."""
+    section = replace(scene.settings.driver_agent, status_request_timeout=1)
+    scene.settings = replace(scene.settings, driver_agent=section)
 
 
 @pytest.fixture
@@ -111,10 +118,10 @@ def sockets(scene: Scene) -> Iterator[tuple[str, str, str]]:
     stop = threading.Event()
     thread = threading.Thread(target=agent.run, args=(stop,), daemon=True)
     thread.start()
-    eventually(lambda: all(Path(path).exists() for path in scene.settings.provider_sockets))
+    eventually(lambda: all(Path(path).exists() for path in scene.settings.provider_sockets), 60)
     yield scene.settings.provider_sockets
     stop.set()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
     assert not any(Path(path).exists() for path in scene.settings.provider_sockets)
 

@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,9 @@ class Programs:
                 self._running[name] = subprocess.Popen(self._argv(name), env=self.environment, stdout=log, stderr=log)
         if "driver-agent" in names:
             sockets = [self.state / "run" / "providers" / f"{n}.sock" for n in ("status", "stats", "get")]
-            eventually(lambda: all(s.exists() for s in sockets))
+            eventually(lambda: all(s.exists() for s in sockets), 60)
         if "api" in names:
-            eventually(self._answers)
+            eventually(self._answers, 60)
 
     def _answers(self) -> bool:
         try:
@@ -56,13 +57,22 @@ class Programs:
         process.send_signal(signal.SIGKILL)
         process.wait()
 
+    @contextmanager
+    def with_another(self, name: str) -> Iterator[None]:
+        """While one more program runs."""
+        self.start(name)
+        try:
+            yield
+        finally:
+            self.kill(name)
+
     def stop(self) -> None:
         """All of them, in order."""
         for process in self._running.values():
             process.terminate()
         for process in self._running.values():
             try:
-                process.wait(15)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -92,11 +102,11 @@ class Programs:
             assert lb["provisioning_status"] == status, lb
             return lb
 
-        return eventually(look)
+        return eventually(look, 60)
 
     def gone(self, path: str) -> None:
         """Wait until there is no such object."""
-        eventually(lambda: requests.get(f"{self.url}/v2/lbaas/{path}", timeout=30).status_code == 404)
+        eventually(lambda: requests.get(f"{self.url}/v2/lbaas/{path}", timeout=30).status_code == 404, 60)
 
 
 def within(seconds: float, doing: Callable[[], Any]) -> Any:

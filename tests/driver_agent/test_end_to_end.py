@@ -66,7 +66,7 @@ def test_a_life_with_a_providers_load_balancer(programs: Programs, sdk: Any, pro
     """``hasty`` asks and reports from within the driver's methods: nothing may be locked meanwhile."""
     lbs, ask = sdk.load_balancer, programs.ask
     lb = lbs.create_load_balancer(name="lb", vip_subnet_id=programs.subnet(), provider=provider, **TREE)
-    lb = lbs.wait_for_load_balancer(lb.id, interval=0.1, wait=30)
+    lb = lbs.wait_for_load_balancer(lb.id, interval=0.1, wait=120)
     assert (lb.provider, lb.operating_status) == (provider, "ONLINE")
     listener_id, pool_id = lb.listeners[0]["id"], lb.pools[0]["id"]
     tree = ask("GET", f"loadbalancers/{lb.id}/status")["statuses"]["loadbalancer"]
@@ -76,7 +76,9 @@ def test_a_life_with_a_providers_load_balancer(programs: Programs, sdk: Any, pro
     (policy,) = ask("GET", f"l7policies?listener_id={listener_id}")["l7policies"]
     assert policy["provisioning_status"] == "ACTIVE"
     stats = {"active_connections": 1, "bytes_in": 20, "bytes_out": 300, "request_errors": 4, "total_connections": 5}
-    eventually(lambda: ask("GET", f"loadbalancers/{lb.id}/stats") == {"stats": stats})  # it reports them after ACTIVE
+    eventually(
+        lambda: ask("GET", f"loadbalancers/{lb.id}/stats") == {"stats": stats}, 60
+    )  # it reports them after ACTIVE
     assert ask("GET", f"listeners/{listener_id}/stats") == {"stats": stats}
 
     lbs.update_load_balancer(lb.id, name="renamed")
@@ -151,8 +153,8 @@ def test_an_api_that_is_killed_while_it_hands_over_leaves_nothing_stuck(programs
     programs.start("api")
     assert programs.ask("GET", f"loadbalancers/{lb['id']}")["loadbalancer"]["provisioning_status"] == "PENDING_UPDATE"
     assert requests.delete(f"{programs.url}/v2/lbaas/loadbalancers/{lb['id']}", timeout=30).status_code == 409
-    programs.start("housekeeping")
-    shown = programs.settled(lb["id"], "ERROR")
+    with programs.with_another("housekeeping"):
+        shown = programs.settled(lb["id"], "ERROR")
     assert "interrupted" in shown["reason"]
     (event,) = [
         e for e in programs.ask("GET", f"loadbalancers/{lb['id']}/events")["events"] if e["kind"] == "failed"
@@ -166,7 +168,8 @@ def test_an_api_that_is_killed_while_it_hands_over_leaves_nothing_stuck(programs
 
 def test_a_provider_that_never_reports_is_told_of(programs: Programs) -> None:
     lb = create(programs, "mute")["loadbalancer"]
-    shown = programs.settled(lb["id"], "ERROR")  # report_limit_s
-    assert "has not reported" in shown["reason"]
-    programs.ask("DELETE", f"loadbalancers/{lb['id']}", expect=204)
-    programs.settled(lb["id"], "ERROR")
+    with programs.with_another("housekeeping"):
+        shown = programs.settled(lb["id"], "ERROR")  # report_limit_s
+        assert "has not reported" in shown["reason"]
+        programs.ask("DELETE", f"loadbalancers/{lb['id']}", expect=204)
+        programs.settled(lb["id"], "ERROR")

@@ -126,7 +126,7 @@ def test_heartbeats_over_the_network_reach_the_database(world):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
             s.sendto(b"noise", (host, int(port)))
             s.sendto(wire.pack(world.beat(ids), bytes.fromhex("ab" * 32)), (host, int(port)))
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while "Member one is ONLINE." not in world.events():
             assert time.monotonic() < deadline
     finally:

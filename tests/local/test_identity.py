@@ -153,7 +153,8 @@ def test_tokens_are_looked_at_by_their_user_and_by_admins(cloud: Cloud, admin: C
     Client(cloud, None).get(TOKENS, 401, X_Subject_Token=str(admin.token))
 
 
-@pytest.mark.parametrize("change", [lambda t: t[:-2] + "AA", lambda t: "B" + t[1:], lambda _t: "", lambda t: t + "AAAA",
+@pytest.mark.parametrize("change", [lambda t: t[:-1] + ("B" if t[-1] == "A" else "A"),
+                                    lambda t: "B" + t[1:], lambda _t: "", lambda t: t + "AAAA",
                                     lambda _t: "\xe9", lambda t: t[:50]])  # fmt: skip
 def test_a_changed_token_is_refused(cloud: Cloud, admin: Client, change: Callable[[str], str]) -> None:
     with pytest.raises(Unauthorized):
@@ -184,9 +185,10 @@ def test_a_repeated_login_costs_no_scrypt(cloud: Cloud) -> None:
 
 
 def _timed(do: Callable[[], Any]) -> float:
-    began = time.perf_counter()
+    """Seconds of this thread's own: not those that the machine gives to others."""
+    began = time.thread_time()
     do()
-    return time.perf_counter() - began
+    return time.thread_time() - began
 
 
 def test_what_tenants_see_of_identity(admin: Client, demo: Client) -> None:

@@ -3,26 +3,34 @@
 import contextlib
 import socket
 import threading
+from typing import Any
 
 from standalone import Standalone, run
 
 
 class Echo:
-    """A member on an address of this machine: answers its name, or without one what it was sent."""
+    """A member on an address of this machine: answers its name, or without one what it was sent, after ``late_s``."""
 
-    def __init__(self, address: str, name: str) -> None:
+    def __init__(self, address: str, name: str, late_s: float = 0.0) -> None:
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.bind((address, 0))
         self.port = self.socket.getsockname()[1]
         self._name = name.encode()
+        self._late_s = late_s
         threading.Thread(target=self._run, daemon=True).start()
 
     def _run(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 data, sender = self.socket.recvfrom(2048)
-                if data:
-                    self.socket.sendto(self._name or data, sender)
+                if data and self._late_s:
+                    threading.Timer(self._late_s, self._answer, (data, sender)).start()
+                elif data:
+                    self._answer(data, sender)
+
+    def _answer(self, data: bytes, sender: Any) -> None:
+        with contextlib.suppress(OSError):  # it was closed meanwhile
+            self.socket.sendto(self._name or data, sender)
 
     def close(self) -> None:
         with contextlib.suppress(OSError):

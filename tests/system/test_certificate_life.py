@@ -68,6 +68,16 @@ def test_a_certificate_is_stored_served_replaced_and_lost(
     pid = standalone.haproxy_of(lb["id"])
     assert eventually(lambda: served(lb["vip_address"])) == "first"
 
+    stranger = standalone.demo_user()  # to whom another project's secret is as good as none
+    theirs = stranger.until_active(stranger.create("theirs", [])["id"])
+    refused = stranger.ask("POST", "lbaas/listeners", {"listener": {
+        "loadbalancer_id": theirs["id"], "protocol": "TERMINATED_HTTPS", "protocol_port": 443,
+        "default_tls_container_ref": ref,
+    }})  # fmt: skip
+    assert (refused.status, "Could not retrieve certificate" in refused.body["faultstring"]) == (400, True)
+    with pytest.raises(OSError, match=r"refused|timed out"):
+        served(theirs["vip_address"])
+
     keys(standalone, "PUT", ref, CA.issue("second", "www.test").p12(), "application/octet-stream")
     assert eventually(lambda: served(lb["vip_address"]) == "second")
     assert standalone.haproxy_of(lb["id"]) == pid

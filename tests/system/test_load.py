@@ -40,15 +40,18 @@ class Site:
         *answering, self.third = echoes
         self.dns = self.post("listeners", "listener", loadbalancer_id=self.lb, protocol="UDP", protocol_port=53)
         self.dns_pool = self.post("pools", "pool", listener_id=self.dns, protocol="UDP", lb_algorithm="ROUND_ROBIN")
-        for echo in answering:
-            self.post(f"pools/{self.dns_pool}/members", "member", address=standalone.host_address,
-                      protocol_port=echo.port)  # fmt: skip
+        self.answering = {echo.port: self.answer_by(echo.port) for echo in answering}
 
     def post(self, path: str, root: str, **fields: Any) -> str:
         """Something new; answers its id when it is there."""
         made: Json = self.api.post(f"lbaas/{path}", {root: fields})
         self._settle()
         return str(made["id"])
+
+    def answer_by(self, port: int) -> str:
+        """A new UDP member; answers its id."""
+        path = f"pools/{self.dns_pool}/members"
+        return self.post(path, "member", address=self.standalone.host_address, protocol_port=port)
 
     def put(self, path: str, root: str, **fields: Any) -> None:
         """A change, and wait until it is done."""
@@ -130,7 +133,7 @@ class Site:
         self.delete(f"healthmonitors/{monitor}")
 
     def datagrams(self, round: int) -> None:
-        """Members that answer stay; others come, are checked, drained and go."""
+        """Members come, are checked and drained; they go, or are disabled, while they are answering."""
         path = f"pools/{self.dns_pool}"
         kinds: list[Json | None] = [
             {"type": "SOURCE_IP", "persistence_timeout": 60}, {"type": "SOURCE_IP", "persistence_timeout": 90}, None,
@@ -139,11 +142,15 @@ class Site:
             self.put(path, "pool", session_persistence=kind)
         for algorithm in ("LEAST_CONNECTIONS", "SOURCE_IP", "SOURCE_IP_PORT", "ROUND_ROBIN"):
             self.put(path, "pool", lb_algorithm=algorithm)
-        added = self.post(f"{path}/members", "member", address=self.standalone.host_address,
-                          protocol_port=self.third.port)  # fmt: skip
+        added = self.answer_by(self.third.port)
         for weight in (3, 0):
             self.put(f"{path}/members/{added}", "member", weight=weight)
         self.delete(f"{path}/members/{added}")
+        for port, member in self.answering.items():
+            for up in (False, True):
+                self.put(f"{path}/members/{member}", "member", admin_state_up=up)
+            self.delete(f"{path}/members/{member}")
+            self.answering[port] = self.answer_by(port)
         monitor = self.post("healthmonitors", "healthmonitor", pool_id=self.dns_pool, type="UDP-CONNECT", delay=3,
                             timeout=1, max_retries=1)  # fmt: skip
         self.delete(f"healthmonitors/{monitor}")
@@ -162,7 +169,7 @@ class Site:
 
 @pytest.fixture
 def echoes(standalone: Standalone) -> Iterator[list[Echo]]:
-    made = [Echo(standalone.host_address, name="") for _ in range(3)]
+    made = [Echo(standalone.host_address, name="", late_s=0.02) for _ in range(3)]  # so that something is under way
     yield made
     for echo in made:
         echo.close()
