@@ -56,5 +56,6 @@ class Connection(HTTPChannel):  # type: ignore[misc]  # waitress carries no type
 
     def service(self) -> None:
         """Answer a request; in one of waitress's threads."""
+        self.answered_at = time.monotonic()  # the request is over before we are back, and must not look old then
         super().service()
         self.answered_at = time.monotonic()

@@ -85,9 +85,9 @@ class Bundle:
     when HAProxy has anything to serve, ``datagrams.json`` (see ``colonnade.datagrams``) when the kernel has. The
     digest is not part of it: see ``digest``.
 
-    Of files, ``*.pem`` (certificates with keys), ``*.ca`` and ``*.crl`` may change without a reload, as may ``*.acl``
-    (patterns) and ``*.map``. ``keep`` names files of the first three kinds that the amphora goes on with as it has
-    them: a lost secret takes no listener down."""
+    Of files, ``*.pem`` (certificates with keys), and pools' ``*.ca`` and ``*.crl``, change without a reload, as do
+    ``*.acl`` (patterns) and ``*.map``. ``keep`` names files of the first three kinds that the amphora goes on with as
+    it has them: a lost secret takes no listener down."""
 
     amphora_id: str
     loadbalancer_id: str

@@ -49,6 +49,7 @@ class Relays:
         self._changed = changed
         self._lock = threading.RLock()
         self._doors: dict[str, Door] = {}  # by member
+        self._minded: Mapping[str, Door] | None = None  # those that a look is due for
         self._ports = itertools.cycle(_PORTS)
         self._idle = 0
         self._pid = 0
@@ -115,13 +116,15 @@ class Relays:
     def _mind(self, pause: float = 1.0) -> None:
         """Have the rules follow doors that a busy machine opens later than anybody can wait for here."""
         doors = self._doors
-        if not set(doors.values()) <= self._opened():
+        if self._minded is not doors and not set(doors.values()) <= self._opened():
+            self._minded = doors  # a relay that ends again and again asks for one look each time
             self._timers.after(pause, lambda: self._look(doors, pause))
 
     def _look(self, doors: Mapping[str, Door], pause: float) -> None:
         with self._lock:
             if self._doors is not doors:
                 return  # whoever changed them looks for the new ones
+            self._minded = None
             self._mind(min(2 * pause, _LONGEST_PAUSE))
         self._changed()
 

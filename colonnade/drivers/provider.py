@@ -7,7 +7,7 @@ import importlib.metadata
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +53,9 @@ class Packages:
 
     def load(self, group: str, name: str) -> Callable[..., Any]:
         """What an installed package offers under this name. Raises LookupError, and what its import raises."""
-        found = self._offered(group, name)
+        if self.path and self.path not in sys.path:
+            sys.path.append(self.path)  # last: what we run with ourselves stays what it is
+        found = tuple(importlib.metadata.entry_points(group=group, name=name))
         if not found:
             raise LookupError(f"no installed package offers {name} in {group}")
         loaded: Callable[..., Any] = found[0].load()
@@ -61,18 +63,19 @@ class Packages:
         self._configure()
         return loaded
 
-    def lack(self, group: str, names: Iterable[str]) -> list[str]:
-        """Those of the names that no installed package offers. Nothing is imported, nothing is raised."""
+    def lack(self, group: str, names: Collection[str]) -> list[str]:
+        """Those of the names that no installed package offers. Nothing is imported, nor can be from ``path`` later, for
+        root asks, too; nothing is raised."""
+        if not names:
+            return []
+        places = [*sys.path, self.path] if self.path else sys.path
         try:
-            return [name for name in names if not self._offered(group, name)]
+            packages = importlib.metadata.distributions(path=places)
+            offered = {e.name for package in packages for e in package.entry_points.select(group=group)}
+            return [name for name in names if name not in offered]
         except Exception:  # a broken package of somebody else's must not keep us from starting
             log.exception("What installed packages offer cannot be read.", extra={"group": group})
             return []
-
-    def _offered(self, group: str, name: str) -> tuple[importlib.metadata.EntryPoint, ...]:
-        if self.path and self.path not in sys.path:
-            sys.path.append(self.path)  # last: what we run with ourselves stays what it is
-        return tuple(importlib.metadata.entry_points(group=group, name=name))
 
     def _configure(self) -> None:
         """Providers register their options with oslo.config's one object for a whole process, and expect it to have

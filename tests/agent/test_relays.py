@@ -33,6 +33,22 @@ def timers() -> Later:
     return Later()
 
 
+def test_a_relay_that_ends_again_and_again_is_looked_after_once(
+    timers: Later, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relays = Relays(
+        namespace="", run=tmp_path, uid=0, spawner=cast(Any, None), watcher=cast(Any, None), timers=cast(Any, timers),
+        changed=lambda: None,
+    )  # fmt: skip
+    monkeypatch.setattr(relays, "_tell", lambda: None)
+    relays.have({"m": (FAR, "10.0.0.1")}, 60)
+    for _ in range(3):
+        relays._restart()
+    assert len(timers.waiting) == 1
+    timers.turn()
+    assert len(timers.waiting) == 1
+
+
 def test_doors_that_a_busy_machine_opens_late_are_used(
     timers: Later, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

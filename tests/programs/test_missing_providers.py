@@ -36,6 +36,12 @@ def test_those_that_no_package_offers_are_told_with_what_to_do(file: Path) -> No
         assert f"Install its package beside Colonnade's own or in {PACKAGES} (docs/providers.md)" in sentence
 
 
+def test_who_only_asks_imports_nothing_from_there_later(file: Path) -> None:
+    before = [*sys.path]
+    provider.missing(load([str(file)]))
+    assert sys.path == before
+
+
 def test_the_start_says_so(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["facts", "--config-file", str(file)]) == 0
     said = capsys.readouterr().err.splitlines()
