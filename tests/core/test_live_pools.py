@@ -269,12 +269,13 @@ def _servers(place):
 
 
 def _checked(place):
-    """Whether each member was checked: the result begins with the layer, and there is none while it says INI."""
-    return all(s["check_status"].startswith(("L4", "L6", "L7")) for s in _servers(place))
+    """Whether each member was checked. A star says that the next check is under way; SOCKERR is a result, too: of a
+    member that resets the connection."""
+    return all(s["check_status"].removeprefix("* ") not in ("", "INI", "UNK") for s in _servers(place))
 
 
 def _until(fine):
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not fine():
         assert time.monotonic() < deadline
         time.sleep(0.02)
