@@ -152,7 +152,10 @@ class LoadBalancers(Kind[LoadBalancer]):
         """What deleting it asks for. Children that are on their way out are no hindrance."""
         lb = tree.load_balancer
         if not cascade and trees.staying((*tree.listeners, *tree.pools)):
-            raise Invalid(f"Validation failure: Cannot delete Load Balancer {lb.id} - it has children")
+            raise Invalid(
+                f"Validation failure: Cannot delete Load Balancer {lb.id} - it has children. Delete those first, or "
+                "all at once with cascade=true (--cascade)."
+            )
         if lb.going:
             raise Conflict(f"Invalid state {lb.provisioning_status} of loadbalancer resource {lb.id}")
         new = trees.leaving(lb, utc(self.api.clock.now()))

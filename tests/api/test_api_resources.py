@@ -180,7 +180,9 @@ def test_deleting_works_in_error_and_again(made: Any) -> None:
 
 def test_children_that_stay_hinder_deletion(made: Any) -> None:
     path = f"loadbalancers/{made.lb['id']}"
-    assert "it has children" in made.delete(path, expect=400)["faultstring"]
+    said = made.delete(path, expect=400)["faultstring"]
+    assert "it has children" in said
+    assert "--cascade" in said
     made.delete(f"{path}?cascade=False", expect=400)
     made.delete(f"listeners/{made.a_listener['id']}")
     made.delete(path, expect=400)
