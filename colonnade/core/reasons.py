@@ -15,6 +15,7 @@ DOWN = "It is administratively down (admin_state_up is false)."
 DRAINED = "Its weight is 0: it keeps the clients it has and gets no new ones."
 _CODE = re.compile(r"([A-Z][A-Z0-9]+)\W*(\d+)?")
 _REFUSED = re.compile(r"refused", re.IGNORECASE)
+_NO_ROUTE = re.compile(r"network is unreachable", re.IGNORECASE)
 
 
 def check(member: Member, monitor: HealthMonitor | None, state: MemberState) -> str:
@@ -27,6 +28,11 @@ def check(member: Member, monitor: HealthMonitor | None, state: MemberState) -> 
     match code:
         case "L4CON" if not state.text or _REFUSED.search(state.text):
             return f"The health check's connection to {at} was refused. Is the service running, and on that port?"
+        case "L4CON" | "SOCKERR" if _NO_ROUTE.search(state.text):
+            return (
+                f"The load balancer has no route to {at}{said}. If no VIP of it is of that IP version, create the "
+                "member anew with the subnet_id of a subnet that is: the load balancer gets an address there."
+            )
         case "L4CON":
             return (
                 f"The health check could not connect to {at}{said}. Is the member on, and is there a route to it from "

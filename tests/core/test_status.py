@@ -150,6 +150,8 @@ CHECKS = [
      "The health check got HTTP 503 from 10.0.0.5:80/healthcheck; expected 200."),
     ("* L7STS/500", "", "The health check got HTTP 500 from 10.0.0.5:80/healthcheck; expected 200."),
     ("L4CON", "Connection refused", "The health check's connection to 10.0.0.5:80/healthcheck was refused."),
+    ("L4CON", "Layer4 connection problem: General socket error (Network is unreachable)",
+     "If no VIP of it is of that IP version, create the member anew with the subnet_id of a subnet that is"),
     ("L4CON", "No route to host", "could not connect to 10.0.0.5:80/healthcheck (No route to host)."),
     ("L4TOUT", "", "got no answer from 10.0.0.5:80/healthcheck when connecting."),
     ("L6RSP", "SSL handshake failure", "the TLS handshake failed (SSL handshake failure)."),
